@@ -1,0 +1,64 @@
+# The two commands: `make run` runs everything, `make test` runs everything that CI does. Only Python (3.11 to 3.13) and make are needed.
+
+VENV ?= .venv
+IB_ASYNC_VENV ?= .venv-ib-async
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
+PIP_OPTIONS = --disable-pip-version-check --quiet --constraint constraints.txt
+
+# Without its compiled files every start takes two to five times as long.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONWARNINGS =
+
+.PHONY: help run test lint unit ib-async bench clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make run     the whole product: database, broker (simulated unless one is set), Dagster UI, schedule"
+	@echo "make test    all checks and tests, as CI runs them"
+	@echo "make bench   how fast it is, measured here and now"
+	@echo "make clean   remove the environments (your data in ~/.position_pipeline stays)"
+
+run: $(VENV)/installed
+	@exec $(VENV)/bin/position-pipeline up
+
+test: lint unit ib-async
+
+lint: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+unit: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+# The adapter and the simulator once more, with the successor of ib_insync. The two libraries cannot share an environment.
+ib-async: $(IB_ASYNC_VENV)/installed
+	PYTHONPATH=. $(IB_ASYNC_VENV)/bin/python -m pytest -o addopts="-q" position_pipeline_tests/simulator $(wildcard position_pipeline_tests/brokers/test_ibkr*.py)
+
+bench: $(VENV)/installed-dev
+	$(VENV)/bin/python -m benchmarks.sync
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and none was found. Name one: make PYTHON=/path/to/python3.11 run"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing into $(VENV) (once; a minute or two)"
+	$(VENV)/bin/python -m pip install $(PIP_OPTIONS) --editable .
+	$(VENV)/bin/python -m compileall -q position_pipeline
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(VENV)/bin/python -m pip install $(PIP_OPTIONS) --editable '.[dev]'
+	@touch $@
+
+$(IB_ASYNC_VENV)/installed: constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and none was found."; exit 1; }
+	$(PYTHON) -m venv $(IB_ASYNC_VENV)
+	$(IB_ASYNC_VENV)/bin/python -m pip install $(PIP_OPTIONS) ib_async tzdata pytest
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(IB_ASYNC_VENV)

@@ -1,0 +1,118 @@
+"""What a proven snapshot means for the book: `reconcile` says what to mark, to adjust and to call a break, and why.
+
+Belongs here: verdicts, with their evidence in words and figures. Does not belong here: carrying them out (store), where snapshots come
+from (brokers). Nothing here ever changes the quantity of a position, except by an `opening_balance` at first contact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from position_pipeline.accounting.exact import ZERO, plain
+from position_pipeline.accounting.model import Adjustment, AdjustmentKind, Basis, Break, BreakClass, Holding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from decimal import Decimal
+
+    from position_pipeline.accounting.model import Instrument, Snapshot
+
+NOT_BOOKED = frozenset({"CASH", "BAG"})
+"""Kinds that are never positions: conversions of currency move cash, a combination is known by its legs."""
+
+
+@dataclass(frozen=True, slots=True)
+class BookSide:
+    """What the book says of one instrument: the quantity, and when its first entry is."""
+
+    quantity: Decimal
+    first_entry_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """`agreed` are the instruments in which both sides hold the same; each of the others has an adjustment or a break."""
+
+    agreed: frozenset[str]
+    adjustments: tuple[Adjustment, ...]
+    breaks: tuple[Break, ...]
+
+
+def reconcile(
+    book: Mapping[str, BookSide],
+    snapshot: Snapshot,
+    instruments: Mapping[str, Instrument],
+    *,
+    first_contact: bool,
+) -> Reconciliation:
+    """Compare the union of both sides of one account, quantities exactly.
+
+    Instruments that the snapshot could not read are left out. At first contact, what the book lacks of a holding becomes an opening
+    balance; any other difference is a break, and the position stays as it is.
+    """
+    held = {holding.instrument: holding for holding in snapshot.holdings}
+    agreed: set[str] = set()
+    adjustments: list[Adjustment] = []
+    breaks: list[Break] = []
+    for instrument in sorted((set(book) | set(held)) - snapshot.unread):
+        ours = book.get(instrument, BookSide(ZERO))
+        theirs = held.get(instrument, Holding(instrument, ZERO))
+        if ours.quantity == theirs.quantity:
+            agreed.add(instrument)
+        elif first_contact and _opens(ours.quantity, theirs.quantity):
+            adjustments.append(_opening_balance(snapshot, ours, theirs, instruments[instrument]))
+        else:
+            breaks.append(_unexplained(snapshot, ours, theirs))
+    return Reconciliation(frozenset(agreed), tuple(adjustments), tuple(breaks))
+
+
+def _opens(ours: Decimal, theirs: Decimal) -> bool:
+    """Whether holding more, in the direction of the broker's quantity, before our first entry explains the difference."""
+    return bool(theirs) and (theirs > 0) == (theirs - ours > 0)
+
+
+def _opening_balance(snapshot: Snapshot, ours: BookSide, theirs: Holding, instrument: Instrument) -> Adjustment:
+    before = theirs.quantity - ours.quantity
+    at = snapshot.taken_at if ours.first_entry_at is None else ours.first_entry_at - timedelta(microseconds=1)
+    known = theirs.average_price is not None
+    price = (
+        f"at the broker's average {plain(theirs.average_price)}"
+        if theirs.average_price is not None
+        else "at a cost that it does not tell"
+    )
+    return Adjustment(
+        id=f"opening:{snapshot.account}:{instrument.id}",
+        account=snapshot.account,
+        instrument=instrument.id,
+        kind=AdjustmentKind.OPENING_BALANCE,
+        time=at,
+        quantity=before,
+        currency=instrument.currency,
+        multiplier=instrument.multiplier,
+        price=theirs.average_price,
+        basis=Basis.BROKER if known else Basis.UNKNOWN,
+        source=f"{snapshot.broker} snapshot",
+        evidence=(
+            f"First contact: the broker holds {plain(theirs.quantity)}, the fills it lists explain {plain(ours.quantity)}; "
+            f"the other {plain(before)} were held before, {price}."
+        ),
+    )
+
+
+def _unexplained(snapshot: Snapshot, ours: BookSide, theirs: Holding) -> Break:
+    difference = theirs.quantity - ours.quantity
+    return Break(
+        account=snapshot.account,
+        instrument=theirs.instrument,
+        cls=BreakClass.UNKNOWN,
+        book_quantity=ours.quantity,
+        broker_quantity=theirs.quantity,
+        evidence=(
+            f"The book holds {plain(ours.quantity)}, the broker {plain(theirs.quantity)} ({'+' if difference > 0 else ''}{plain(difference)}), "
+            "and no fill that the broker lists explains it. The position keeps the book's quantity."
+        ),
+        proposal="Import a statement that covers the time since the last agreement: position-pipeline import FILE",
+    )

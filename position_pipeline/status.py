@@ -1,0 +1,80 @@
+"""The answer to "does it run, and is it fresh?": one value for the command line and, later, the page.
+
+Belongs here: putting settings, the sync log and ages together. Does not belong here: reading rows (store), drawing (show).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from position_pipeline import show
+
+if TYPE_CHECKING:
+    from position_pipeline.settings import Settings
+    from position_pipeline.store import Store
+
+ZONE = ZoneInfo("America/New_York")
+"""The schedule's time zone: the one in which the exchanges' day is counted."""
+
+REACHED = frozenset({"synced", "unchanged", "partial", "rejected"})
+
+
+def status(settings: Settings, store: Store, now: datetime) -> dict[str, Any]:
+    """The fields of `status --json`; `accounts` has one row an account."""
+    totals, last, error = store.read.totals(), store.read.last_sync(), store.read.last_error()
+    beats = store.read.scheduler_beat()
+    alive = beats is not None and (now - beats).total_seconds() < 120
+    return {
+        "enabled": settings.enabled,
+        "schedule": f"every {settings.sync_interval} s, America/New_York",
+        "scheduler_running": alive,
+        "is_running": totals["is_running"],
+        "last_run_time": max((row["finished_at"] for row in last), default=None),
+        "last_run_duration_ms": max((row["duration_ms"] for row in last), default=None),
+        "next_run_time": next_run(now, settings.sync_interval) if settings.enabled and alive else None,
+        **{name: totals[name] for name in ("total_runs", "successful_runs", "failed_runs", "rejects")},
+        "last_error": _error(error),
+        "last_result": {row["account"]: row["outcome"] for row in last} or None,
+        "accounts": [_account(settings, row, now) for row in store.read.accounts()],
+    }
+
+
+def next_run(now: datetime, interval: int) -> datetime:
+    """The next multiple of `interval` seconds since midnight in New York."""
+    local = now.astimezone(ZONE)
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    passed = int((local - midnight).total_seconds() // interval)
+    return (midnight + timedelta(seconds=(passed + 1) * interval)).astimezone(now.tzinfo)
+
+
+def _account(settings: Settings, row: show.Row, now: datetime) -> show.Row:
+    return {**show.with_age(row, settings.stale_after, now), "connected": row["last_outcome"] in REACHED}
+
+
+def _error(row: show.Row | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    text = "; ".join(" ".join(filter(None, (error["symbol"], error["error"]))) for error in row["errors"])
+    return {"account": row["account"], "error": text, "at": row["finished_at"]}
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The answer in sentences."""
+    runs = f"{found['total_runs']} syncs, {found['successful_runs']} good, {found['failed_runs']} not."
+    text = [f"Last sync: {show.moment(found['last_run_time'])} UTC. {runs}" if found["last_run_time"] else "Never synced."]
+    if found["next_run_time"]:
+        text.append(f"Next sync: {show.moment(found['next_run_time'])} UTC ({found['schedule']}).")
+    elif not found["enabled"]:
+        text.append("Scheduled syncs are off (POSITION_SYNC_ENABLED).")
+    else:
+        text.append("No scheduler is running: position-pipeline up starts it; position-pipeline sync syncs once.")
+    if found["is_running"]:
+        text.append("A sync is running now.")
+    if found["rejects"]:
+        text.append(f"{found['rejects']} rows could not be taken; they are in the table rejects.")
+    if found["last_error"]:
+        error = found["last_error"]
+        text.append(f"Last error, {show.moment(error['at'])} UTC, {error['account']}: {error['error']}")
+    return text

@@ -1,0 +1,153 @@
+"""The store: PostgreSQL, and nothing that decides about positions. `Store` is its public face.
+
+Belongs here: one method for one use case, which is one transaction. Does not belong here: booking and verdicts (accounting), brokers,
+Dagster.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from psycopg2.extras import Json
+
+from position_pipeline.store import book, queries, syncing
+from position_pipeline.store.book import Change, Recorded
+from position_pipeline.store.connection import Connection, DatabaseUnavailable
+from position_pipeline.store.migrate import WrongRevision, require_revision, upgrade
+from position_pipeline.store.reading import Reading
+from position_pipeline.store.syncing import Reconciled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from position_pipeline.accounting.model import Adjustment, Fill, Instrument, Snapshot
+
+__all__ = ["Change", "DatabaseUnavailable", "Reading", "Reconciled", "Recorded", "Store", "WrongRevision", "upgrade"]
+
+
+class Store:
+    """One process's way to the database. Not for sharing among threads; open one each.
+
+    Opening raises `DatabaseUnavailable` or `WrongRevision`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._connection = Connection(url)
+        try:
+            require_revision(self._connection.raw)
+        except BaseException:
+            self._connection.close()
+            raise
+        self.read = Reading(self._connection)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def syncing(self, account: str, *, wait: bool) -> Iterator[bool]:
+        """Hold the account's sync lock; yields False where another pass holds it and `wait` is off."""
+        sql, key = queries.load("sync"), {"account": account}
+        if wait:
+            self._connection.execute("SET lock_timeout = '300s'; SET statement_timeout = '300s'")
+            self._connection.execute(sql["sync_lock"], key)
+            self._connection.execute("SET lock_timeout = '60s'; SET statement_timeout = '60s'")
+            held = True
+        else:
+            row = self._connection.one(sql["try_sync_lock"], key)
+            held = bool(row and row["pg_try_advisory_lock"])
+        try:
+            yield held
+        finally:
+            if held and not self._connection.raw.closed:
+                self._connection.execute(sql["sync_unlock"], key)
+
+    def add_account(
+        self,
+        account: str,
+        broker: str,
+        *,
+        connection: str = "",
+        base_currency: str | None = None,
+        cost_method: str = "fifo",
+    ) -> bool:
+        """Take an account in; True if it was not known. What is known already is completed, its cost method stays."""
+        values = {
+            "account": account,
+            "broker": broker,
+            "connection": connection,
+            "base_currency": base_currency,
+            "cost_method": cost_method,
+        }
+        sql = queries.load("book")
+        with self._connection.transaction():
+            known = self._connection.one(sql["account"], {"account": account})
+            self._connection.execute(sql["add_account"], values)
+        return known is None
+
+    def accounts_of(self, connection: str) -> tuple[str, ...]:
+        """The accounts that a connection has delivered so far."""
+        found = self._connection.rows(queries.load("sync")["accounts_of_connection"], {"connection": connection})
+        return tuple(row["account"] for row in found)
+
+    def record(
+        self,
+        account: str,
+        fills: Sequence[Fill],
+        adjustments: Sequence[Adjustment] = (),
+        instruments: Sequence[Instrument] = (),
+    ) -> Recorded:
+        """Store fills and adjustments of one account and book them, all or nothing. Doing it again changes nothing."""
+        with self._connection.transaction():
+            recorded = book.record(self._connection, account, fills, adjustments, instruments)
+            if recorded.fills or recorded.changes:
+                self._notify(account, recorded)
+        return recorded
+
+    def _notify(self, account: str, recorded: Recorded) -> None:
+        # A wake-up, not a store: NOTIFY carries 8000 bytes, so it says that there is news and not which.
+        payload = json.dumps({"account": account, "fills": recorded.fills, "positions": len(recorded.changes)})
+        self._connection.execute(queries.load("book")["notify"], {"payload": payload})
+
+    @contextmanager
+    def whole_import(self) -> Iterator[None]:
+        """What is recorded and saved within is kept all together or not at all: a file is never half imported."""
+        with self._connection.transaction():
+            yield
+
+    def save_snapshot(self, snapshot: Snapshot, instruments: Sequence[Instrument], connection: str) -> int:
+        """Keep one answer of a broker, whatever it is worth, and what it says of its instruments; returns its id."""
+        with self._connection.transaction():
+            book.add_instruments(self._connection, instruments)
+            return syncing.save_snapshot(self._connection, snapshot, connection)
+
+    def reconcile(self, snapshot: Snapshot, instruments: Sequence[Instrument]) -> Reconciled:
+        """Hold a proven snapshot against the book: marks, opening balances, breaks."""
+        with self._connection.transaction():
+            return syncing.reconcile_account(self._connection, snapshot, instruments)
+
+    def save_sync(self, **values: Any) -> None:
+        """Keep one attempt in the sync log; the names are the columns of `syncs`."""
+        syncing.save_sync(self._connection, values)
+
+    def save_rejects(self, refused: Sequence[tuple[str, str, str]], source: str) -> int:
+        """Keep what could not be taken, as (account, symbol, reason); how many of them are new."""
+        found = {book.reject_id(*row): row for row in refused}
+        values = [(id, *row, source) for id, row in found.items()]
+        return len(self._connection.many(queries.load("book")["add_rejects"], values, fetch=True))
+
+    def save_cash(self, cash: Sequence[Sequence[Any]]) -> int:
+        """Keep cash rows, in the order of the table's columns; how many of them are new."""
+        return len(self._connection.many(queries.load("book")["add_cash_rows"], cash, fetch=True))
+
+    def save_import(self, values: Mapping[str, Any]) -> None:
+        """Keep one import of one account's part of a file."""
+        counts, notes = Json(values["counts"]), Json(values["notes"])
+        self._connection.execute(queries.load("book")["add_import"], {**values, "counts": counts, "notes": notes})

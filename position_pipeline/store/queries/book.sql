@@ -1,0 +1,148 @@
+-- name: lock_account
+-- One writer at a time for an account's book; freed with the transaction, however it ends.
+SELECT pg_advisory_xact_lock(hashtextextended('position_pipeline:book:' || %(account)s, 0))
+
+-- name: add_account
+INSERT INTO accounts (account, broker, connection, base_currency, cost_method)
+VALUES (%(account)s, %(broker)s, %(connection)s, %(base_currency)s, %(cost_method)s)
+ON CONFLICT (account) DO UPDATE
+SET connection = CASE WHEN excluded.connection = '' THEN accounts.connection ELSE excluded.connection END,
+    base_currency = coalesce(excluded.base_currency, accounts.base_currency)
+WHERE (excluded.connection <> '' AND excluded.connection <> accounts.connection)
+   OR (accounts.base_currency IS NULL AND excluded.base_currency IS NOT NULL)
+
+-- name: account
+SELECT * FROM accounts WHERE account = %(account)s
+
+-- name: known_instruments
+SELECT instrument, symbol FROM instruments WHERE instrument = ANY(%(instruments)s)
+
+-- name: add_instruments
+-- The first description stays (expired contracts cannot be asked for again); only the label follows the broker.
+INSERT INTO instruments
+    (instrument, symbol, sec_type, currency, multiplier, exchange, expiry, strike, "right", underlying, description)
+VALUES %s
+ON CONFLICT (instrument) DO UPDATE SET symbol = excluded.symbol WHERE instruments.symbol <> excluded.symbol
+
+-- name: rename_positions
+UPDATE positions p SET symbol = i.symbol
+FROM instruments i
+WHERE i.instrument = p.instrument AND i.symbol <> p.symbol AND i.instrument = ANY(%(instruments)s)
+
+-- name: instruments
+SELECT * FROM instruments WHERE instrument = ANY(%(instruments)s)
+
+-- name: known_executions
+SELECT * FROM executions WHERE account = %(account)s AND execution_id = ANY(%(ids)s)
+
+-- name: add_executions
+INSERT INTO executions
+    (account, execution_id, revision, instrument, side, quantity, price, multiplier, currency, commission,
+     commission_currency, time, order_id, source, sequence, premium_from, broker_pnl)
+VALUES %s
+
+-- name: complete_execution
+-- What the first delivery lacked: commission, sequence, premium link, the broker's own figure.
+UPDATE executions
+SET commission = %(commission)s, commission_currency = %(commission_currency)s, sequence = %(sequence)s,
+    premium_from = %(premium_from)s, broker_pnl = %(broker_pnl)s, order_id = %(order_id)s, source = %(source)s
+WHERE account = %(account)s AND execution_id = %(execution_id)s AND revision = %(revision)s
+
+-- name: add_adjustments
+INSERT INTO adjustments
+    (id, account, instrument, kind, time, quantity, currency, multiplier, price, cost, commission, basis, sequence, source, evidence)
+VALUES %s
+ON CONFLICT (id) DO NOTHING
+RETURNING id
+
+-- name: believed_executions
+-- The latest revision of each fill of some instruments; a bust (quantity 0) drops out.
+SELECT * FROM (
+    SELECT DISTINCT ON (execution_id) *
+    FROM executions
+    WHERE account = %(account)s AND instrument = ANY(%(instruments)s)
+    ORDER BY execution_id, revision DESC
+) latest
+WHERE quantity > 0
+
+-- name: adjustments_of
+SELECT * FROM adjustments WHERE account = %(account)s AND instrument = ANY(%(instruments)s)
+
+-- name: linked_instruments
+-- Instruments that exchange premiums with the given ones: an option and the shares that it became.
+SELECT DISTINCT unnest(ARRAY[e.instrument, a.instrument]) AS instrument
+FROM executions e
+JOIN adjustments a ON a.id = e.premium_from
+WHERE e.account = %(account)s AND (e.instrument = ANY(%(instruments)s) OR a.instrument = ANY(%(instruments)s))
+
+-- name: with_opening_lots
+-- Instruments whose opening lots give way to the fills that they stand for.
+SELECT DISTINCT instrument FROM adjustments
+WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND kind = 'opening_lot'
+
+-- name: positions_of
+SELECT * FROM positions WHERE account = %(account)s AND instrument = ANY(%(instruments)s)
+
+-- name: lots_of
+SELECT * FROM lots WHERE account = %(account)s AND instrument = ANY(%(instruments)s) ORDER BY instrument, seq
+
+-- name: write_positions
+INSERT INTO positions
+    (account, instrument, symbol, currency, multiplier, quantity, average_price, cost, open_commission, realized_gross,
+     relieved_commission, closing_commission, unknown_closes, basis_quality, method, cycle, opened_at, closed_at,
+     last_entry_at, last_entry_rank, last_entry_sequence, last_entry_id)
+VALUES %s
+ON CONFLICT (account, instrument) DO UPDATE SET
+    symbol = excluded.symbol, currency = excluded.currency, multiplier = excluded.multiplier, quantity = excluded.quantity,
+    average_price = excluded.average_price, cost = excluded.cost, open_commission = excluded.open_commission,
+    realized_gross = excluded.realized_gross, relieved_commission = excluded.relieved_commission,
+    closing_commission = excluded.closing_commission, unknown_closes = excluded.unknown_closes,
+    basis_quality = excluded.basis_quality, method = excluded.method, cycle = excluded.cycle, opened_at = excluded.opened_at,
+    closed_at = excluded.closed_at, last_entry_at = excluded.last_entry_at, last_entry_rank = excluded.last_entry_rank,
+    last_entry_sequence = excluded.last_entry_sequence, last_entry_id = excluded.last_entry_id
+
+-- name: drop_lots
+DELETE FROM lots WHERE account = %(account)s AND instrument = ANY(%(instruments)s)
+
+-- name: add_lots
+INSERT INTO lots
+    (account, instrument, opening_id, seq, opening_revision, opened_at, quantity, price, cost, commission, basis, fees)
+VALUES %s
+
+-- name: believed_closes
+SELECT * FROM closes WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND superseded_at IS NULL ORDER BY id
+
+-- name: believed_events
+SELECT * FROM position_events
+WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND superseded_at IS NULL ORDER BY id
+
+-- name: supersede_closes
+UPDATE closes SET superseded_at = now() WHERE id = ANY(%(ids)s)
+
+-- name: supersede_events
+UPDATE position_events SET superseded_at = now() WHERE id = ANY(%(ids)s)
+
+-- name: add_closes
+INSERT INTO closes
+    (account, instrument, execution_id, execution_revision, execution_adjustment, opening_id, opening_revision,
+     opening_adjustment, cycle, closed_at, opened_at, quantity, entry_price, exit_price, cost, gross_pnl, opening_commission,
+     closing_commission, premium, fees, currency, method, basis, partial)
+VALUES %s
+
+-- name: add_events
+INSERT INTO position_events (account, instrument, type, at, quantity_before, quantity_after, cycle, cause)
+VALUES %s
+
+-- name: add_rejects
+INSERT INTO rejects (id, account, symbol, reason, source) VALUES %s ON CONFLICT (id) DO NOTHING RETURNING id
+
+-- name: add_cash_rows
+INSERT INTO cash_rows (account, id, type, currency, amount, time, instrument, description) VALUES %s
+ON CONFLICT (account, id) DO NOTHING RETURNING id
+
+-- name: add_import
+INSERT INTO statement_imports (account, file, sha256, from_at, to_at, counts, notes)
+VALUES (%(account)s, %(file)s, %(sha256)s, %(from_at)s, %(to_at)s, %(counts)s, %(notes)s)
+
+-- name: notify
+SELECT pg_notify('position_pipeline', %(payload)s)

@@ -1,0 +1,84 @@
+-- name: try_sync_lock
+-- Session lock: held over the whole pass, freed when the connection ends, also by kill -9.
+SELECT pg_try_advisory_lock(hashtextextended('position_pipeline:sync:' || %(account)s, 0))
+
+-- name: sync_lock
+SELECT pg_advisory_lock(hashtextextended('position_pipeline:sync:' || %(account)s, 0))
+
+-- name: sync_unlock
+SELECT pg_advisory_unlock(hashtextextended('position_pipeline:sync:' || %(account)s, 0))
+
+-- name: last_proven_snapshot
+SELECT id, digest, holdings_of FROM snapshots
+WHERE account = %(account)s AND status <> 'rejected' ORDER BY id DESC LIMIT 1
+
+-- name: add_snapshot
+INSERT INTO snapshots (account, connection, broker, taken_at, status, reason, holdings, digest, holdings_of, "values", errors)
+VALUES (%(account)s, %(connection)s, %(broker)s, %(taken_at)s, %(status)s, %(reason)s, %(holdings)s, %(digest)s,
+        %(holdings_of)s, %(values)s, %(errors)s)
+RETURNING id
+
+-- name: snapshot_keeps_its_own_holdings
+UPDATE snapshots SET holdings_of = id WHERE id = %(id)s
+
+-- name: add_holdings
+INSERT INTO holdings
+    (snapshot_id, instrument, quantity, average_price, raw_average_cost, market_price, market_value, unrealized_pnl)
+VALUES %s
+
+-- name: book_side
+-- What the book holds of every instrument of an account, and where its first entry stands.
+SELECT p.instrument, p.quantity, p.broker_quantity, p.broker_average_price, p.market_price, p.sync_error, i.symbol
+FROM positions p JOIN instruments i USING (instrument)
+WHERE p.account = %(account)s AND NOT i.sec_type = ANY(%(not_booked)s)
+
+-- name: first_entries
+SELECT instrument, min(time) AS first_entry_at FROM (
+    SELECT instrument, time FROM executions WHERE account = %(account)s AND quantity > 0
+    UNION ALL
+    SELECT instrument, time FROM adjustments WHERE account = %(account)s
+) entries
+GROUP BY instrument
+
+-- name: mark_positions
+-- The broker's side of each position that it changed for.
+UPDATE positions p
+SET broker_quantity = m.quantity, broker_average_price = m.average, market_price = coalesce(m.price, p.market_price),
+    priced_at = CASE WHEN m.price IS NULL THEN p.priced_at ELSE m.at END, last_synced_at = m.at, sync_error = NULL
+FROM (VALUES %s) AS m (account, instrument, quantity, average, price, at)
+WHERE p.account = m.account AND p.instrument = m.instrument
+
+-- name: mark_unread
+UPDATE positions SET sync_error = m.error
+FROM (VALUES %s) AS m (account, instrument, error)
+WHERE positions.account = m.account AND positions.instrument = m.instrument
+
+-- name: mark_account
+UPDATE accounts
+SET last_synced_at = %(at)s, first_proven_at = coalesce(first_proven_at, %(at)s)
+WHERE account = %(account)s
+
+-- name: open_breaks
+SELECT * FROM breaks WHERE account = %(account)s AND status = 'open'
+
+-- name: open_break
+INSERT INTO breaks (id, account, instrument, class, book_quantity, broker_quantity, first_seen_at, last_seen_at, proposal, evidence)
+VALUES (%(id)s, %(account)s, %(instrument)s, %(class)s, %(book_quantity)s, %(broker_quantity)s, %(at)s, %(at)s, %(proposal)s, %(evidence)s)
+
+-- name: see_break_again
+UPDATE breaks
+SET last_seen_at = %(at)s, book_quantity = %(book_quantity)s, broker_quantity = %(broker_quantity)s,
+    evidence = %(evidence)s, proposal = %(proposal)s
+WHERE id = %(id)s
+
+-- name: resolve_breaks
+UPDATE breaks SET status = 'resolved', resolved_at = %(at)s, last_seen_at = %(at)s WHERE id = ANY(%(ids)s)
+
+-- name: add_sync
+INSERT INTO syncs (account, connection, trigger, started_at, finished_at, outcome, created, updated, closed, unchanged, fills,
+                   errors, snapshot_id, snapshot_status, duration_ms, own_ms)
+VALUES (%(account)s, %(connection)s, %(trigger)s, %(started_at)s, %(finished_at)s, %(outcome)s, %(created)s, %(updated)s,
+        %(closed)s, %(unchanged)s, %(fills)s, %(errors)s, %(snapshot_id)s, %(snapshot_status)s, %(duration_ms)s, %(own_ms)s)
+
+-- name: accounts_of_connection
+SELECT account FROM accounts WHERE connection = %(connection)s ORDER BY account

@@ -1,0 +1,81 @@
+"""What people and programs read: rows with the names that DESIGN fixes, from named SQL, as the book believes them now.
+
+Belongs here: reads that change nothing. Does not belong here: formatting, ages, what is stale.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from position_pipeline.store import queries
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from position_pipeline.store.connection import Connection, Row
+
+SQL = queries.load("read")
+
+
+class Reading:
+    """Reads over one connection. `accounts` None or empty means all."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def _rows(self, name: str, accounts: Sequence[str] | None = None, **values: object) -> list[Row]:
+        return self._connection.rows(SQL[name], {"accounts": list(accounts) if accounts else None, **values})
+
+    def positions(self, accounts: Sequence[str] | None = None, *, all_: bool = False) -> list[Row]:
+        """Open positions, and those that only the broker has; with `all_` the closed ones too."""
+        return self._rows("positions", accounts, all=all_)
+
+    def closes(self, accounts: Sequence[str] | None = None) -> list[Row]:
+        return self._rows("closes", accounts)
+
+    def executions(self, accounts: Sequence[str] | None = None) -> list[Row]:
+        """The latest revision of each fill, once."""
+        return self._rows("executions", accounts)
+
+    def breaks(self, accounts: Sequence[str] | None = None, *, all_: bool = False) -> list[Row]:
+        return self._rows("breaks", accounts, all=all_)
+
+    def accounts(self) -> list[Row]:
+        return self._rows("accounts")
+
+    def latest_snapshots(self) -> list[Row]:
+        return self._rows("snapshots_latest")
+
+    def last_sync(self) -> list[Row]:
+        """The attempts that started together last, one per account."""
+        return self._rows("last_sync")
+
+    def totals(self) -> Row:
+        """total_runs, successful_runs, failed_runs, rejects, is_running."""
+        (runs,), (rejects,), (running,) = (
+            self._rows("sync_totals"),
+            self._rows("rejects"),
+            self._rows("sync_is_running"),
+        )
+        return {**runs, **rejects, **running}
+
+    def last_error(self) -> Row | None:
+        found = self._rows("last_error")
+        return found[0] if found else None
+
+    def cash_flows(self) -> list[Row]:
+        """Per account and instrument, the sums that `accounting.invariants.CashFlow` is made of."""
+        return self._rows("cash_flows")
+
+    def disagreements(self) -> list[Row]:
+        """Positions whose quantity is not what the broker's last proven snapshot says."""
+        return self._rows("disagreements")
+
+    def scheduler_beat(self) -> datetime | None:
+        """When Dagster's scheduler last said that it lives, None if it never ran on this database."""
+        if not self._rows("has_scheduler")[0]["has"]:
+            return None
+        beat = self._rows("scheduler_beat")[0]["beat"]
+        return None if beat is None else beat.replace(tzinfo=UTC)

@@ -1,0 +1,217 @@
+"""Rows of tables as values of the model, and back: one pair of functions a table.
+
+Belongs here: which column is which field. Does not belong here: SQL, decisions.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from psycopg2.extras import Json
+
+from position_pipeline.accounting.model import (
+    Adjustment,
+    AdjustmentKind,
+    Basis,
+    Close,
+    Fill,
+    Instrument,
+    Lot,
+    Method,
+    Position,
+    PositionEvent,
+    Side,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from position_pipeline.accounting.model import Fees
+    from position_pipeline.store.connection import Row
+
+    Revisions = Mapping[str, int | None]
+    """Fills by id with their revision; adjustments with None."""
+
+
+def instrument_row(instrument: Instrument) -> tuple[Any, ...]:
+    i = instrument
+    return (
+        i.id, i.symbol, i.sec_type, i.currency, i.multiplier, i.exchange, i.expiry, i.strike, i.right, i.underlying, i.description,
+    )  # fmt: skip
+
+
+def instrument(row: Row) -> Instrument:
+    return Instrument(
+        id=row["instrument"],
+        symbol=row["symbol"],
+        sec_type=row["sec_type"],
+        currency=row["currency"],
+        multiplier=row["multiplier"],
+        exchange=row["exchange"],
+        expiry=row["expiry"],
+        strike=row["strike"],
+        right=row["right"],
+        underlying=row["underlying"],
+        description=row["description"],
+    )
+
+
+def execution_row(fill: Fill) -> tuple[Any, ...]:
+    f = fill
+    currency = f.commission_currency if f.commission is None else f.commission_currency or f.currency
+    return (
+        f.account, f.execution_id, f.revision, f.instrument, f.side.value, f.quantity, f.price, f.multiplier, f.currency,
+        f.commission, currency, f.time, f.order_id, f.source, f.sequence, f.premium_from, f.broker_pnl,
+    )  # fmt: skip
+
+
+def fill(row: Row) -> Fill:
+    return Fill(
+        account=row["account"],
+        instrument=row["instrument"],
+        execution_id=row["execution_id"],
+        side=Side(row["side"]),
+        quantity=row["quantity"],
+        price=row["price"],
+        currency=row["currency"],
+        time=row["time"],
+        multiplier=row["multiplier"],
+        commission=row["commission"],
+        commission_currency=row["commission_currency"],
+        revision=row["revision"],
+        sequence=row["sequence"],
+        premium_from=row["premium_from"],
+        order_id=row["order_id"],
+        source=row["source"],
+        broker_pnl=row["broker_pnl"],
+    )
+
+
+def adjustment_row(adjustment: Adjustment) -> tuple[Any, ...]:
+    a = adjustment
+    return (
+        a.id, a.account, a.instrument, a.kind.value, a.time, a.quantity, a.currency, a.multiplier, a.price, a.cost,
+        a.commission, a.basis.value, a.sequence, a.source, a.evidence,
+    )  # fmt: skip
+
+
+def adjustment(row: Row) -> Adjustment:
+    return Adjustment(
+        id=row["id"],
+        account=row["account"],
+        instrument=row["instrument"],
+        kind=AdjustmentKind(row["kind"]),
+        time=row["time"],
+        quantity=row["quantity"],
+        currency=row["currency"],
+        multiplier=row["multiplier"],
+        price=row["price"],
+        cost=row["cost"],
+        commission=row["commission"],
+        basis=Basis(row["basis"]),
+        sequence=row["sequence"],
+        source=row["source"],
+        evidence=row["evidence"],
+    )
+
+
+def position_row(position: Position, symbol: str) -> tuple[Any, ...]:
+    p = position
+    at, rank, sequence, entry = p.last_key or (None, None, None, None)
+    return (
+        p.account, p.instrument, symbol, p.currency, p.multiplier, p.quantity, p.average_price, p.cost, p.open_commission,
+        p.realized_gross, p.opening_commission, p.closing_commission, p.unknown_closes, p.basis.value, p.method.value,
+        p.cycle, p.opened_at, p.closed_at, at, rank, sequence, entry,
+    )  # fmt: skip
+
+
+def position(row: Row, lots: tuple[Lot, ...]) -> Position:
+    key = None
+    if row["last_entry_at"] is not None:
+        key = (row["last_entry_at"], row["last_entry_rank"], row["last_entry_sequence"], row["last_entry_id"])
+    return Position(
+        account=row["account"],
+        instrument=row["instrument"],
+        currency=row["currency"],
+        multiplier=row["multiplier"],
+        method=Method(row["method"]),
+        lots=lots,
+        realized_gross=row["realized_gross"],
+        opening_commission=row["relieved_commission"],
+        closing_commission=row["closing_commission"],
+        unknown_closes=row["unknown_closes"],
+        cycle=row["cycle"],
+        opened_at=row["opened_at"],
+        closed_at=row["closed_at"],
+        last_key=key,
+    )
+
+
+def lot_row(position: Position, lot: Lot, seq: int, revisions: Revisions) -> tuple[Any, ...]:
+    return (
+        position.account, position.instrument, lot.opening_id, seq, revisions[lot.opening_id], lot.opened_at, lot.quantity,
+        lot.price, lot.cost, lot.commission, lot.basis.value, _fees_json(lot.fees),
+    )  # fmt: skip
+
+
+def lot(row: Row) -> Lot:
+    return Lot(
+        opening_id=row["opening_id"],
+        opened_at=row["opened_at"],
+        quantity=row["quantity"],
+        price=row["price"],
+        cost=row["cost"],
+        commission=row["commission"],
+        basis=Basis(row["basis"]),
+        fees=_fees(row["fees"]),
+    )
+
+
+def close_row(close: Close, revisions: Revisions) -> tuple[Any, ...]:
+    c = close
+    closing, opening = revisions[c.execution_id], revisions[c.opening_id]
+    return (
+        c.account, c.instrument, c.execution_id, closing, None if closing is not None else c.execution_id,
+        c.opening_id, opening, None if opening is not None else c.opening_id, c.cycle, c.closed_at, c.opened_at, c.quantity,
+        c.entry_price, c.exit_price, c.cost, c.gross_pnl, c.opening_commission, c.closing_commission, c.premium, _fees_json(c.fees),
+        c.currency, c.method.value, c.basis.value, c.partial,
+    )  # fmt: skip
+
+
+def close(row: Row) -> Close:
+    return Close(
+        account=row["account"],
+        instrument=row["instrument"],
+        execution_id=row["execution_id"],
+        opening_id=row["opening_id"],
+        cycle=row["cycle"],
+        closed_at=row["closed_at"],
+        opened_at=row["opened_at"],
+        quantity=row["quantity"],
+        entry_price=row["entry_price"],
+        exit_price=row["exit_price"],
+        cost=row["cost"],
+        gross_pnl=row["gross_pnl"],
+        opening_commission=row["opening_commission"],
+        closing_commission=row["closing_commission"],
+        currency=row["currency"],
+        method=Method(row["method"]),
+        basis=Basis(row["basis"]),
+        partial=row["partial"],
+        premium=row["premium"],
+        fees=_fees(row["fees"]),
+    )
+
+
+def event_row(event: PositionEvent) -> tuple[Any, ...]:
+    e = event
+    return (e.account, e.instrument, e.type.value, e.at, e.quantity_before, e.quantity_after, e.cycle, e.cause)
+
+
+def _fees_json(fees: Fees) -> Json | None:
+    return Json({currency: str(amount) for currency, amount in fees}) if fees else None
+
+
+def _fees(value: Mapping[str, str] | None) -> Fees:
+    return tuple((currency, Decimal(amount)) for currency, amount in sorted((value or {}).items()))

@@ -1,0 +1,318 @@
+"""The use cases: capture, record, reconcile, and `sync`, which is the three in a row.
+
+Belongs here: what schedule, sensor, command line and later the listener all call, and the sync log. Does not belong here: how a broker is
+spoken to (brokers), how the book is kept (store), how results are shown.
+
+    with SyncPass(store, broker, trigger="manual", timeout=30) as one:   # takes the accounts' sync locks
+        one.capture()       # one look at the broker; every answer is kept, proven or not
+        one.record()        # fills into the book
+        one.reconcile()     # proven snapshots against the book
+    one.results             # one SyncResult an account, already in the sync log
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
+
+from position_pipeline.accounting.model import Snapshot, SnapshotStatus
+from position_pipeline.brokers import BrokerUnavailable, Capture
+from position_pipeline.store import Reconciled, Recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from position_pipeline.accounting.model import Fill, Holding, Instrument
+    from position_pipeline.brokers import Broker
+    from position_pipeline.store import Change, Store
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """What one pass did to one account; the names are those of `sync --json`.
+
+    `outcome` is one of synced, unchanged, partial, rejected, failed, already_running; `errors` are (symbol, error), the symbol empty
+    where the whole account is meant. `own_ms` is our own work, from the broker's last byte on.
+    """
+
+    account: str
+    connection: str
+    trigger: str
+    started_at: datetime
+    outcome: str
+    created: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
+    unchanged: int = 0
+    fills: int = 0
+    errors: tuple[tuple[str, str], ...] = ()
+    snapshot_status: str | None = None
+    snapshot_id: int | None = None
+    open_breaks: int = 0
+    duration_ms: int = 0
+    own_ms: float | None = None
+
+    @property
+    def good(self) -> bool:
+        """Whether the account is in step with its broker now."""
+        return self.outcome in ("synced", "unchanged")
+
+
+@dataclass(slots=True)
+class AccountPass:
+    """How far one account has come in a pass; `error` ends it."""
+
+    account: str
+    busy: bool = False
+    snapshot: Snapshot | None = None
+    snapshot_id: int | None = None
+    recorded: Recorded | None = None
+    reconciled: Reconciled | None = None
+    error: str = ""
+
+    @property
+    def alive(self) -> bool:
+        return not self.busy and not self.error and self.snapshot is not None and self.snapshot.proven
+
+
+class SyncPass:
+    """One pass over one broker for some accounts, or all that it has.
+
+    A broker that cannot be used, a rejected answer or a failure in one account ends that account's part and is on record; the others go
+    on. Nothing of it raises. With `wait` it waits for a pass that is running; without, such an account is `already_running`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        broker: Broker,
+        accounts: Sequence[str] = (),
+        *,
+        trigger: str,
+        timeout: float,
+        cost_method: str = "fifo",
+        wait: bool = False,
+    ) -> None:
+        self.store, self.broker, self.trigger = store, broker, trigger
+        self.timeout, self.cost_method, self.wait = timeout, cost_method, wait
+        self.named = tuple(accounts)
+        self.started_at, self._clock = datetime.now(UTC), time.monotonic()
+        self.captured: Capture | None = None
+        self.accounts: dict[str, AccountPass] = {}
+        self.results: list[SyncResult] = []
+        self._received: float | None = None
+        self._locks = ExitStack()
+
+    def __enter__(self) -> Self:
+        for account in sorted(self.named or self.store.accounts_of(self.broker.name)):
+            self._enter_account(account)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._locks:
+            self._log()
+
+    def capture(self) -> None:
+        """Look at the broker once and keep every answer. Does nothing the second time."""
+        free = [account for account, part in self.accounts.items() if not part.busy]
+        if self.captured is not None or any(part.error for part in self.accounts.values()) or (self.accounts and not free):
+            return
+        try:
+            self.captured = self.broker.capture(free if self.named else None, self.timeout)
+        except BrokerUnavailable as error:
+            for account in free or (self.broker.name,):
+                self.accounts.setdefault(account, AccountPass(account)).error = str(error)
+            return
+        self._received = time.monotonic()
+        for snapshot in self.captured.snapshots:
+            self._each(snapshot.account, partial(self._take_in, snapshot))
+        self._miss_accounts()
+        self._keep_refused([(row.account, row.symbol, row.reason) for row in self.captured.refused])
+
+    def record(self) -> None:
+        """Store the captured fills and book them, an account at a time."""
+        self.capture()
+        for part in [part for part in self.accounts.values() if part.alive and part.recorded is None]:
+            self._each(part.account, self._record)
+
+    def reconcile(self) -> None:
+        """Hold each proven snapshot against the book, an account at a time."""
+        self.record()
+        for part in [part for part in self.accounts.values() if part.alive and part.reconciled is None]:
+            self._each(part.account, self._reconcile)
+
+    def _enter_account(self, account: str) -> AccountPass:
+        if account not in self.accounts:
+            free = self._locks.enter_context(self.store.syncing(account, wait=self.wait))
+            self.accounts[account] = AccountPass(account, busy=not free)
+        return self.accounts[account]
+
+    def _each(self, account: str, step: Callable[[AccountPass], None]) -> None:
+        part = self._enter_account(account)
+        if part.busy:
+            return
+        try:
+            step(part)
+        except Exception as error:  # noqa: BLE001  whatever it is, it must be told, and must not stop the other accounts
+            part.error = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+
+    def _take_in(self, snapshot: Snapshot, part: AccountPass) -> None:
+        part.snapshot = snapshot
+        if snapshot.proven:
+            self.store.add_account(
+                snapshot.account,
+                snapshot.broker,
+                connection=self.broker.name,
+                base_currency=_base_currency(snapshot),
+                cost_method=self.cost_method,
+            )
+        part.snapshot_id = self.store.save_snapshot(snapshot, self._instruments(snapshot.holdings), self.broker.name)
+
+    def _miss_accounts(self) -> None:
+        """An account that was there before and is not in the answer has not been sold out: say that it is missing."""
+        for part in self.accounts.values():
+            if part.snapshot is None and not part.busy and not part.error:
+                part.error = (
+                    f"{self.broker.where} no longer lists account {part.account}. Its positions stay as they were. "
+                    "Check that the login still sees it, or name the accounts to sync with POSITION_SYNC_IBKR_ACCOUNTS."
+                )
+
+    def _record(self, part: AccountPass) -> None:
+        assert self.captured is not None
+        fills = [fill for fill in self.captured.fills if fill.account == part.account]
+        part.recorded = self.store.record(part.account, fills, (), self._instruments(fills))
+        self._keep_refused([(part.account, *row) for row in part.recorded.refused])
+
+    def _reconcile(self, part: AccountPass) -> None:
+        assert part.snapshot is not None
+        part.reconciled = self.store.reconcile(part.snapshot, self._instruments(part.snapshot.holdings))
+
+    def _instruments(self, rows: Sequence[Holding | Fill]) -> list[Instrument]:
+        """The instruments that some holdings or fills name."""
+        named = {row.instrument for row in rows}
+        return [] if self.captured is None else [instrument for instrument in self.captured.instruments if instrument.id in named]
+
+    def _keep_refused(self, refused: Sequence[tuple[str, str, str]]) -> None:
+        if refused:
+            self.store.save_rejects(refused, self.broker.name)
+
+    def _log(self) -> None:
+        """Every attempt is kept; an account that was being synced has its row by the pass that runs."""
+        symbols = {} if self.captured is None else {i.id: i.symbol for i in self.captured.instruments}
+        now = time.monotonic()
+        own = None if self._received is None else round((now - self._received) * 1000, 1)
+        for part in self.accounts.values():
+            result = replace(
+                _summary(part, symbols, self),
+                duration_ms=round((now - self._clock) * 1000),
+                own_ms=own if part.alive else None,
+            )
+            self.results.append(result)
+            if not part.busy:
+                self.store.save_sync(**_log_row(result))
+
+
+def sync(
+    store: Store,
+    brokers: Sequence[Broker],
+    accounts: Sequence[str] = (),
+    *,
+    trigger: str,
+    timeout: float,
+    cost_method: str = "fifo",
+    wait: bool = False,
+) -> list[SyncResult]:
+    """Capture, record and reconcile the named accounts, or all, over several brokers; one result an account."""
+    results: list[SyncResult] = []
+    for broker, mine in _shared_out(store, brokers, accounts):
+        with SyncPass(store, broker, mine, trigger=trigger, timeout=timeout, cost_method=cost_method, wait=wait) as one:
+            one.reconcile()
+        results += one.results
+    return results
+
+
+def _shared_out(store: Store, brokers: Sequence[Broker], accounts: Sequence[str]) -> list[tuple[Broker, Sequence[str]]]:
+    """Which broker is asked for which accounts; one that nobody has delivered yet is asked of the first."""
+    if not accounts:
+        return [(broker, ()) for broker in brokers]
+    known = {broker.name: set(store.accounts_of(broker.name)) for broker in brokers}
+    new = [account for account in accounts if not any(account in mine for mine in known.values())]
+    shares = [[account for account in accounts if account in known[broker.name]] for broker in brokers]
+    shares[0] += new
+    return [(broker, share) for broker, share in zip(brokers, shares, strict=True) if share]
+
+
+def _base_currency(snapshot: Snapshot) -> str | None:
+    """The currency of NetLiquidation, which IBKR gives in the account's base currency."""
+    found = [value.currency for value in snapshot.values if value.tag == "NetLiquidation" and value.currency not in ("", "BASE")]
+    return found[0] if found else None
+
+
+def _summary(part: AccountPass, symbols: Mapping[str, str], one: SyncPass) -> SyncResult:
+    result = SyncResult(part.account, one.broker.name, one.trigger, one.started_at, "failed", snapshot_id=part.snapshot_id)
+    if part.busy:
+        return replace(result, outcome="already_running", errors=(("", "A sync of this account is already running."),))
+    if part.snapshot is not None:
+        result = replace(result, snapshot_status=part.snapshot.status.value)
+    if part.error or part.snapshot is None:
+        return replace(result, errors=(("", part.error or "The pass ended before the broker was asked."),))
+    if not part.snapshot.proven:
+        return replace(result, outcome="rejected", errors=(("", part.snapshot.reason),))
+    return _done(result, part.snapshot, part.recorded or Recorded(), part.reconciled or Reconciled(), symbols)
+
+
+def _done(result: SyncResult, snapshot: Snapshot, recorded: Recorded, reconciled: Reconciled, symbols: Mapping[str, str]) -> SyncResult:
+    changes = _joined(recorded.changes, reconciled.changes)
+    created = {i for i, change in changes.items() if not change.before and change.after}
+    closed = {i for i, change in changes.items() if change.before and not change.after}
+    updated = (set(changes) | set(reconciled.marked)) - created - closed
+    names = {**symbols, **{i: change.symbol for i, change in changes.items()}}
+    changed = bool(created or closed or updated or recorded.fills)
+    good = "synced" if changed else "unchanged"
+    return replace(
+        result,
+        outcome="partial" if snapshot.status is SnapshotStatus.PARTIAL else good,
+        created=_labels(created, names),
+        updated=_labels(updated, names),
+        closed=_labels(closed, names),
+        unchanged=len(reconciled.held - created - updated),
+        fills=recorded.fills,
+        errors=(*snapshot.errors.items(), *((names.get(i, i), reason) for i, reason in recorded.refused)),
+        open_breaks=reconciled.open_breaks,
+    )
+
+
+def _joined(first: Mapping[str, Change], then: Mapping[str, Change]) -> dict[str, Change]:
+    """Two changes of one position in a row are one."""
+    both = {i: replace(change, before=first[i].before) for i, change in then.items() if i in first}
+    return {**first, **then, **both}
+
+
+def _labels(instruments: Iterable[str], names: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(sorted(names.get(instrument, instrument) for instrument in instruments))
+
+
+def _log_row(result: SyncResult) -> dict[str, Any]:
+    names = (
+        "account",
+        "connection",
+        "trigger",
+        "started_at",
+        "outcome",
+        "unchanged",
+        "fills",
+        "snapshot_id",
+        "snapshot_status",
+    )
+    return {
+        **{name: getattr(result, name) for name in (*names, "duration_ms", "own_ms")},
+        "created": list(result.created),
+        "updated": list(result.updated),
+        "closed": list(result.closed),
+        "errors": [{"symbol": symbol, "error": error} for symbol, error in result.errors],
+        "finished_at": datetime.now(UTC),
+    }
