@@ -1,7 +1,7 @@
 """A sync of 2 accounts x 500 positions without a change: the whole command, and our own part of it.
 
-The command is a process of its own, as a person runs it: interpreter, imports, the broker's wire, the database. Our own work is what the sync
-log says: from the broker's last byte to the end of the pass.
+The command is a process of its own, as a person runs it: interpreter, imports, the broker's wire, the database. Our own work is what the
+sync log says: from the broker's last byte to the end of the pass.
 """
 
 from __future__ import annotations

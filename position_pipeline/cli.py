@@ -8,11 +8,14 @@ Exit codes: 0 done, 1 failed, 2 bad use (also a bad setting), 75 the account is 
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from contextlib import contextmanager
+import traceback
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path  # noqa: TC003  typer reads the annotations
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,13 +23,13 @@ from position_pipeline import settings as settings_module
 from position_pipeline import show
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import Console
 
     from position_pipeline.settings import Settings
+    from position_pipeline.statements import Imported
     from position_pipeline.store import Store
-    from position_pipeline.sync import SyncResult
 
 ALREADY_RUNNING = 75
 
@@ -44,37 +47,79 @@ Accounts = Annotated[list[str] | None, typer.Option("--account", "-a", metavar="
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
-class Failure(Exception):
-    """A command could not do its work; the text is for the person who gave it."""
+class BadUse(Exception):
+    """A command was asked for something that cannot be; the text is for the person who asked."""
+
+
+# -- how a command ends
 
 
 def main() -> None:
-    """Run the command line; expected failures are one line on stderr, never a traceback."""
+    """Run the command line. What goes wrong is told in words on stderr, never as a traceback."""
+    # As an exception SIGTERM stops an embedded server on the way out; the commands that run on take it over.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    code = run()
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        code = 1
+        if not isinstance(error, BrokenPipeError):
+            _say(f"The output cannot be written: {error.strerror}.")
+        # What is left in the buffer would be tried again, and complained about, at the very end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def run() -> int | str | None:
+    """Run what the command line says; the exit code."""
     try:
         app()
-    except settings_module.SettingsError as error:
-        _stop(str(error), 2)
-    except KeyboardInterrupt:
-        _stop("Interrupted.", 130)
-    except BrokenPipeError:
-        sys.exit(1)
-    except Exception as error:
-        if not _expected(error):
-            raise
-        _stop(str(error), 1)
+    except SystemExit as end:
+        return end.code
+    except (BadUse, settings_module.SettingsError) as error:
+        _say(str(error))
+        return 2
+    except Exception as error:  # noqa: BLE001  whoever gave the command gets words
+        _say(_words(error))
+        return 1
+    return 0
 
 
-def _expected(error: Exception) -> bool:
+def _say(message: str) -> None:
+    show.say(show.console(stderr=True), [message], "red")
+
+
+def _words(error: Exception) -> str:
+    """What went wrong. What we know has its own words; the database and the machine have theirs; the rest is a fault of ours."""
+    from psycopg2 import Error as DatabaseError
+
     from position_pipeline.connections import NoBroker
     from position_pipeline.store import DatabaseUnavailable, WrongRevision
     from position_pipeline.store.embedded_binaries import EmbeddedServerError
 
-    return isinstance(error, Failure | NoBroker | DatabaseUnavailable | WrongRevision | EmbeddedServerError)
+    if isinstance(error, NoBroker | DatabaseUnavailable | WrongRevision | EmbeddedServerError):
+        return str(error)
+    said = " ".join(str(error).split())
+    if isinstance(error, DatabaseError):
+        return f"PostgreSQL refused: {said}. Nothing of this step was kept."
+    if isinstance(error, OSError):
+        return f"The machine refused: {said}"
+    return f"This is a fault in position-pipeline ({type(error).__name__}: {said[:300]}).{_kept()}"
 
 
-def _stop(message: str, code: int) -> None:
-    show.say(show.console(stderr=True), [message], "red")
-    sys.exit(code)
+def _kept() -> str:
+    """Keep the details of a fault in a file, and say in which."""
+    with suppress(OSError, settings_module.SettingsError):
+        file = settings_module.load().home / "logs" / "faults.log"
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with file.open("a", encoding="utf-8") as log:
+            log.write(f"{datetime.now(UTC).isoformat()} {' '.join(sys.argv)}\n{traceback.format_exc()}\n")
+        return f" The details are in {file}."
+    return ""
+
+
+# -- the commands
 
 
 @contextmanager
@@ -86,9 +131,21 @@ def _opened() -> Iterator[tuple[Settings, Store]]:
         yield settings, store
 
 
+@contextmanager
+def _reading(accounts: Sequence[str] | None = None) -> Iterator[tuple[Settings, Store]]:
+    """An open store to read from. An account that is not known has no positions, which must not read like "holds nothing"."""
+    with _opened() as (settings, store):
+        known = [row["account"] for row in store.read.accounts()] if accounts else []
+        unknown = [account for account in accounts or () if account not in known]
+        if unknown:
+            hint = f"Known are: {', '.join(known)}." if known else "None is known yet. Run: position-pipeline sync"
+            raise BadUse(f"Account {unknown[0]} is not known. {hint}")
+        yield settings, store
+
+
 @app.command()
 def up(
-    port: Annotated[int, typer.Option(help="Where the Dagster UI is served; the next free port if it is taken.")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the Dagster UI is served; the next free port if it is taken.")] = 3000,
 ) -> None:
     """Run everything: database, broker (simulated unless one is configured), Dagster UI and schedule. Ctrl-C stops it all."""
     from position_pipeline import supervision
@@ -102,7 +159,8 @@ def sync(accounts: Accounts = None, json: Json = False) -> None:
     from position_pipeline import connections
     from position_pipeline.sync import sync as run
 
-    with _opened() as (settings, store):
+    errors = show.console(stderr=True)
+    with _opened() as (settings, store), errors.status("Asking the broker") if errors.is_terminal else nullcontext():
         results = run(
             store,
             connections.brokers(settings),
@@ -112,32 +170,12 @@ def sync(accounts: Accounts = None, json: Json = False) -> None:
             cost_method=settings.cost_method,
         )
     if json:
-        show.print_json([_sync_row(result) for result in results])
+        show.print_json([show.sync_row(result) for result in results])
     else:
-        _show_sync(show.console(), results)
+        show.syncs(show.console(), results)
+        show.say(errors, show.sync_errors(results), "red")
     if any(not result.good for result in results):
         sys.exit(ALREADY_RUNNING if all(r.good or r.outcome == "already_running" for r in results) else 1)
-
-
-def _sync_row(result: SyncResult) -> dict[str, Any]:
-    names = ("account", "outcome", "created", "updated", "closed", "unchanged", "fills", "snapshot_status", "open_breaks")
-    row = {name: getattr(result, name) for name in (*names, "duration_ms", "own_ms")}
-    return {**row, "errors": [{"symbol": symbol, "error": error} for symbol, error in result.errors]}
-
-
-def _show_sync(console: Console, results: Sequence[SyncResult]) -> None:
-    columns = [("Account", "left"), ("Outcome", "left"), ("Created", "left"), ("Updated", "left"), ("Closed", "left")]
-    columns += [("Unchanged", "right"), ("New fills", "right"), ("Open breaks", "right"), ("Took", "right spare")]
-    rows = [
-        [r.account, r.outcome, *(" ".join(symbols) for symbols in (r.created, r.updated, r.closed))]
-        + [str(r.unchanged), str(r.fills), str(r.open_breaks), f"{r.duration_ms} ms"]
-        for r in results
-    ]
-    show.table(console, "Sync", columns, rows)
-    errors = [f"{' '.join(filter(None, (result.account, symbol)))}: {error}" for result in results for symbol, error in result.errors]
-    show.say(console, errors, "red")
-    if any(result.open_breaks for result in results):
-        show.say(console, ["Book and broker differ: position-pipeline breaks"], "yellow")
 
 
 @app.command()
@@ -145,42 +183,22 @@ def status(json: Json = False) -> None:
     """When it last ran, with what result, when it runs next, and how fresh each account is."""
     from position_pipeline import status as status_module
 
-    with _opened() as (settings, store):
+    with _reading() as (settings, store):
         found = status_module.status(settings, store, datetime.now(UTC))
     if json:
         show.print_json(found)
         return
     console = show.console()
     show.say(console, status_module.lines(found))
-    _account_table(console, found["accounts"])
+    show.accounts(console, found["accounts"])
 
 
 @app.command()
 def accounts(json: Json = False) -> None:
     """The accounts that are known, and how fresh each is."""
-    now = datetime.now(UTC)
-    with _opened() as (settings, store):
-        rows = [show.with_age(row, settings.stale_after, now) for row in store.read.accounts()]
-    if json:
-        show.print_json(rows)
-        return
-    _account_table(show.console(), rows)
-
-
-def _account_table(console: Console, rows: Sequence[show.Row]) -> None:
-    columns = [("Account", "left"), ("Broker", "left"), ("Base", "left"), ("Positions", "right"), ("Open breaks", "right")]
-    columns += [("Synced", "right"), ("Last attempt", "left")]
-    shown = [
-        [row["account"], row["broker"], row["base_currency"] or "--", str(row["positions"]), str(row["open_breaks"])]
-        + [_age_cell(row), row["last_outcome"] or "--"]
-        for row in rows
-    ]
-    show.table(console, "Accounts", columns, shown, "" if shown else "No account is known yet. Run: position-pipeline sync")
-
-
-def _age_cell(row: show.Row) -> str:
-    text = show.age(row["age_seconds"])
-    return text if row["age_seconds"] is None else f"{text} ago{' (stale)' if row['stale'] else ''}"
+    with _reading() as (settings, store):
+        rows = [show.with_age(row, settings.stale_after, datetime.now(UTC)) for row in store.read.accounts()]
+    _show(rows, show.accounts, json=json)
 
 
 @app.command()
@@ -190,92 +208,26 @@ def positions(
     json: Json = False,
 ) -> None:
     """What we hold, what it cost, what it made; from the database, with its age, whether the broker answers or not."""
-    now = datetime.now(UTC)
-    with _opened() as (settings, store):
-        rows = [show.with_age(row, settings.stale_after, now) for row in store.read.positions(accounts, all_=all_)]
-    if json:
-        show.print_json(rows)
-        return
-    columns = [("Account", "left"), ("Symbol", "left"), ("Quantity", "right"), ("Broker", "right"), ("Average", "right spare")]
-    columns += [("Price", "right spare"), ("Value", "right"), ("Unrealized", "right"), ("Realized", "right spare"), ("", "left")]
-    columns += [("Basis", "left spare"), ("Synced", "right")]
-    shown = [
-        [row["account"], row["symbol"], show.number(row["quantity"]), _broker_cell(row), show.number(row["average_price"])]
-        + [show.number(row["market_price"]), show.money(row["market_value"]), show.money(row["unrealized_pnl"])]
-        + [show.money(row["realized_pnl"]), row["currency"], row["basis_quality"], _age_cell(row)]
-        for row in rows
-    ]
-    show.table(show.console(), "Positions", columns, shown, "" if shown else "No positions. Run: position-pipeline sync")
-
-
-def _broker_cell(row: show.Row) -> str:
-    """The broker's quantity, marked where it is not ours."""
-    differs = row["broker_quantity"] is not None and row["broker_quantity"] != row["quantity"]
-    return f"≠ {show.number(row['broker_quantity'])}" if differs else show.number(row["broker_quantity"])
+    with _reading(accounts) as (settings, store):
+        found = store.read.positions(accounts, all_=all_)
+        rows = [show.with_age(row, settings.stale_after, datetime.now(UTC)) for row in found]
+    _show(rows, show.positions, json=json)
 
 
 @app.command()
 def closes(accounts: Accounts = None, json: Json = False) -> None:
     """What was realised: one row for each part of a position that was closed."""
-    with _opened() as (_, store):
+    with _reading(accounts) as (_, store):
         rows = store.read.closes(accounts)
-    if json:
-        show.print_json(rows)
-        return
-    columns = [("Closed", "left"), ("Account", "left"), ("Symbol", "left"), ("Quantity", "right"), ("Entry", "right")]
-    columns += [
-        ("Exit", "right"),
-        ("Gross", "right spare"),
-        ("Fees", "right spare"),
-        ("Net", "right"),
-        ("", "left"),
-        ("Method", "left spare"),
-    ]
-    shown = [
-        [show.moment(row["closed_at"]), row["account"], row["symbol"], show.number(row["quantity"]), show.number(row["entry_price"])]
-        + [show.number(row["exit_price"]), show.money(row["gross_pnl"]), _fees_cell(row), show.money(row["net_pnl"])]
-        + [row["currency"], row["method"]]
-        for row in rows
-    ]
-    unknown = sum(row["gross_pnl"] is None for row in rows)
-    note = f"{unknown} closes have an unknown basis (--) and are in no total: give their opening lots with import." if unknown else ""
-    show.table(show.console(), "Closes", columns, shown, note if shown else "Nothing has been closed yet.")
-
-
-def _fees_cell(row: show.Row) -> str:
-    if row["opening_commission"] is None or row["closing_commission"] is None:
-        return "--"
-    return show.money(row["opening_commission"] + row["closing_commission"])
+    _show(rows, show.closes, json=json)
 
 
 @app.command()
 def executions(accounts: Accounts = None, json: Json = False) -> None:
     """Every fill, in its latest revision."""
-    with _opened() as (_, store):
+    with _reading(accounts) as (_, store):
         rows = store.read.executions(accounts)
-    if json:
-        show.print_json(rows)
-        return
-    columns = [("Time", "left"), ("Account", "left"), ("Symbol", "left"), ("Side", "left"), ("Quantity", "right")]
-    columns += [
-        ("Price", "right"),
-        ("", "left"),
-        ("Commission", "right spare"),
-        ("", "left spare"),
-        ("Source", "left spare"),
-        ("Id", "left spare"),
-    ]
-    shown = [
-        [show.moment(row["time"]), row["account"], row["symbol"], row["side"], show.number(row["quantity"])]
-        + [show.number(row["price"]), row["currency"], show.number(row["commission"]), row["commission_currency"] or ""]
-        + [row["source"], _execution_cell(row)]
-        for row in rows
-    ]
-    show.table(show.console(), "Executions", columns, shown, "" if shown else "No executions yet. Run: position-pipeline sync")
-
-
-def _execution_cell(row: show.Row) -> str:
-    return row["execution_id"] if row["revision"] == 1 else f"{row['execution_id']} (revision {row['revision']})"
+    _show(rows, show.executions, json=json)
 
 
 @app.command()
@@ -285,19 +237,16 @@ def breaks(
     json: Json = False,
 ) -> None:
     """Where the book and the broker differ, since when, and what helps."""
-    with _opened() as (_, store):
+    with _reading(accounts) as (_, store):
         rows = store.read.breaks(accounts, all_=all_)
+    _show(rows, show.breaks, json=json)
+
+
+def _show(rows: Sequence[show.Row], table: Callable[[Console, Sequence[show.Row]], None], *, json: bool) -> None:
     if json:
         show.print_json(rows)
-        return
-    columns = [("Id", "left"), ("Account", "left"), ("Symbol", "left"), ("Class", "left"), ("Status", "left")]
-    columns += [("Book", "right"), ("Broker", "right"), ("Since", "left"), ("Evidence", "left")]
-    shown = [
-        [row["id"], row["account"], row["symbol"], row["class"], row["status"], show.number(row["book_quantity"])]
-        + [show.number(row["broker_quantity"]), show.moment(row["first_seen_at"]), row["evidence"]]
-        for row in rows
-    ]
-    show.table(show.console(), "Breaks", columns, shown, "" if shown else "No open breaks: book and broker agree.")
+    else:
+        table(show.console(), rows)
 
 
 @app.command("import")
@@ -305,42 +254,53 @@ def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Flex statements (XML), or opening lots (CSV).")],
     json: Json = False,
 ) -> None:
-    """Take in statements: fills, book entries and cash rows that are not known yet. Importing a file again adds nothing."""
+    """Take in statements: fills, book entries and cash rows that are not known yet. Importing a file again adds nothing.
+
+    Each file is taken whole or not at all; a bad one does not keep the others out. A file of opening lots is CSV with the columns
+    account, instrument, quantity, opened_at and price or cost, such as: U1234567,ibkr:265598,100,2024-11-20,189.25
+    """
     from position_pipeline import statements
 
+    rows, refused = [], []
     with _opened() as (settings, store):
-        imported = _import_all(store, settings, files, quiet=json)
+        for file in files:
+            try:
+                imported = _import_file(store, file, settings, quiet=json)
+            except statements.StatementError as error:
+                refused.append(str(error))
+                continue
+            rows += [statements.as_row(one) for one in imported]
+            if not json:
+                show.say(show.console(), [line for one in imported for line in statements.lines(one)])
     if json:
-        show.print_json([statements.as_row(one) for one in imported])
-        return
-    console = show.console()
-    for one in imported:
-        show.say(console, statements.lines(one))
+        show.print_json(rows)
+    show.say(show.console(stderr=True), [f"Refused: {error}" for error in refused], "red")
+    if refused:
+        sys.exit(1)
 
 
-def _import_all(store: Store, settings: Settings, files: Sequence[Path], *, quiet: bool) -> list[Any]:
+def _import_file(store: Store, file: Path, settings: Settings, *, quiet: bool) -> list[Imported]:
     from rich.progress import Progress
 
     from position_pipeline import statements
 
-    try:
-        with Progress(console=show.console(stderr=True), transient=True, disable=quiet) as progress:
-            task = progress.add_task("Reading", total=None)
+    errors = show.console(stderr=True)
+    with Progress(console=errors, transient=True, disable=quiet or not errors.is_terminal) as progress:
+        task = progress.add_task("Reading", total=None)
 
-            def tell(what: str, done: int, total: int) -> None:
-                progress.update(task, description=what, completed=done, total=total)
+        def tell(what: str, done: int, total: int) -> None:
+            progress.update(task, description=what, completed=done, total=total or None)
 
-            return [one for file in files for one in statements.import_file(store, file, settings.cost_method, tell)]
-    except statements.StatementError as error:
-        raise Failure(str(error)) from None
+        return statements.import_file(store, file, settings.cost_method, tell)
 
 
 @app.command()
 def simulator(
+    *,
     scenario: Annotated[Path | None, typer.Option(help="A scenario file (TOML); default: the demo.")] = None,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0: any free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0: any free one.")] = 0,
     fault: Annotated[list[str] | None, typer.Option(help="Misbehave, e.g. hang:positions; may be repeated.")] = None,
-    speed: Annotated[float, typer.Option(help="How fast the scenario plays.")] = 1,
+    speed: Annotated[float, typer.Option(min=0, max=100_000, help="How fast the scenario plays; 0: its clock stands still.")] = 1,
     state_file: Annotated[Path | None, typer.Option(help="Where to keep its state, to go on from after a restart.")] = None,
     executions_since: Annotated[str, typer.Option(help="What it lists as today's fills: midnight or week.")] = "midnight",
     address_file: Annotated[Path | None, typer.Option(help="Where to write host and port once it listens.")] = None,

@@ -10,6 +10,8 @@ import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from position_pipeline.settings import SIMULATED
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -18,8 +20,7 @@ if TYPE_CHECKING:
     from position_pipeline.settings import Settings
     from position_pipeline.store import Store
 
-SIMULATED = "simulator"
-"""The connection name of the simulated broker: its accounts are told from real ones by it."""
+__all__ = ["SIMULATED", "NoBroker", "brokers", "database", "simulator_address", "simulator_file", "store"]
 
 
 class NoBroker(Exception):

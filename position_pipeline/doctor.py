@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 import socket
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -54,9 +55,17 @@ def lines(report: dict[str, Any]) -> list[str]:
 def _check(name: str, look: Callable[[], str], remedy: str) -> Check:
     """Run one look; whatever it raises is the finding."""
     try:
-        return {"name": name, "ok": True, "detail": look(), "remedy": ""}
+        return _found(name, look())
     except Exception as error:  # noqa: BLE001  a doctor who falls ill himself helps nobody
-        return {"name": name, "ok": False, "detail": " ".join(str(error).split())[:1000], "remedy": remedy}
+        return _wrong(name, error, remedy)
+
+
+def _found(name: str, detail: str) -> Check:
+    return {"name": name, "ok": True, "detail": detail, "remedy": ""}
+
+
+def _wrong(name: str, error: Exception | str, remedy: str) -> Check:
+    return {"name": name, "ok": False, "detail": " ".join(str(error).split())[:1000], "remedy": remedy}
 
 
 def _versions() -> dict[str, str]:
@@ -70,47 +79,54 @@ def _versions() -> dict[str, str]:
 def _with_database(settings: Settings, report: dict[str, Any], checks: list[Check]) -> None:
     from position_pipeline import connections
 
+    own = settings.database_url is not None
+    remedy = "Correct DATABASE_URL, or start that server." if own else "DATABASE_URL can name a server of your own instead."
     try:
         with connections.database(settings) as url:
             report["database_url"] = url
-            kind = "DATABASE_URL" if settings.database_url else f"embedded, in {settings.home / 'postgres'}"
-            checks.append(_check("database", lambda: f"{_server_version(url, report)} ({kind})", "Check DATABASE_URL and the server."))
-            checks.append(_check("tables", lambda: _tables(settings), "Run: position-pipeline db upgrade"))
-    except Exception as error:  # noqa: BLE001
-        remedy = "Read the message; DATABASE_URL can name a server of your own."
-        checks.append({"name": "database", "ok": False, "detail": " ".join(str(error).split())[:1000], "remedy": remedy})
+            where = "DATABASE_URL" if own else f"embedded, in {settings.home / 'postgres'}"
+            report["versions"]["postgresql"] = number = _server_version(url)
+            checks.append(_found("database", f"PostgreSQL {number} answers ({where})"))
+            checks.append(_tables(settings))
+    except Exception as error:  # noqa: BLE001  the server itself may not start, or not stop
+        checks.append(_wrong("database", error, remedy))
 
 
-def _server_version(url: str, report: dict[str, Any]) -> str:
+def _server_version(url: str) -> str:
     from position_pipeline.store.connection import Connection
 
     connection = Connection(url)
     try:
-        row = connection.one("SELECT current_setting('server_version') AS server_version")
+        row = connection.one("SELECT current_setting('server_version') AS version")
     finally:
         connection.close()
-    report["versions"]["postgresql"] = row["server_version"] if row else "?"
-    return f"PostgreSQL {report['versions']['postgresql']} answers"
+    return str(row["version"]) if row else "?"
 
 
-def _tables(settings: Settings) -> str:
+def _tables(settings: Settings) -> Check:
     from position_pipeline import connections
+    from position_pipeline.store import WrongRevision
     from position_pipeline.store.migrate import REVISION
 
-    with connections.store(settings):
-        return f"revision {REVISION}"
+    try:
+        with connections.store(settings):
+            return _found("tables", f"revision {REVISION}, the one that this version needs")
+    except WrongRevision as error:
+        what, _, remedy = str(error).partition(". ")
+        return _wrong("tables", f"{what}.", remedy)
 
 
 def _time_zones() -> str:
     try:
-        ZoneInfo("America/New_York")
+        for name in ("America/New_York", "US/Eastern"):
+            ZoneInfo(name)
     except ZoneInfoNotFoundError:
-        raise LookupError("no time zone data: the broker's times cannot be read") from None
+        raise LookupError(f"{name} is not known, so the broker's times cannot be read") from None
     return "America/New_York is known"
 
 
 def _home(settings: Settings) -> str:
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     probe = settings.home / ".doctor"
     probe.write_text("", encoding="utf-8")
     probe.unlink()
@@ -118,23 +134,24 @@ def _home(settings: Settings) -> str:
 
 
 def _brokers(settings: Settings) -> list[Check]:
-    """Whether each broker's port answers. Nothing is logged in: that would take a client id."""
+    """Whether each broker's port can be reached. Nothing is logged in: that would take a client id."""
     from position_pipeline import connections
 
     remedy = "Start TWS or IB Gateway, enable its API, and check host and port (4001 live, 4002 paper, 7496 and 7497 for TWS)."
-    configured = [(c.name, c.host, c.port) for c in settings.ibkr_connections()]
+    configured = settings.ibkr_connections()
     if configured:
-        return [_check(f"broker {name}", lambda h=host, p=port: _reach(h, p), remedy) for name, host, port in configured]
+        return [_check(f"broker {one.name}", partial(_reach, one.host, one.port), remedy) for one in configured]
     try:
         host, port = connections.simulator_address(settings.home)
-    except connections.NoBroker as error:
-        return [{"name": "broker", "ok": False, "detail": "none is configured", "remedy": str(error)}]
-    return [_check("broker simulator", lambda: _reach(host, port), "position-pipeline up starts the simulated broker.")]
+    except connections.NoBroker:
+        remedy = "Set POSITION_SYNC_IBKR_HOST and POSITION_SYNC_IBKR_PORT, or run position-pipeline up, which starts a simulated broker."
+        return [_wrong("broker", "none is configured", remedy)]
+    return [_check("broker simulator", partial(_reach, host, port), "Run: position-pipeline up (it starts the simulated broker)")]
 
 
 def _reach(host: str, port: int) -> str:
     try:
         with socket.create_connection((host, port), timeout=3):
-            return f"{host}:{port} answers"
-    except OSError as error:
-        raise OSError(f"{host}:{port}: {error.strerror or error}") from None
+            return f"{host}:{port} takes connections"
+    except (OSError, UnicodeError) as error:  # the second for a name that can be none
+        raise OSError(f"{host}:{port} cannot be reached: {getattr(error, 'strerror', None) or error}") from None

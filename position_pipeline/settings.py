@@ -8,14 +8,27 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PREFIX = "POSITION_SYNC_"
+LARGEST_CLIENT_ID = 2**31 - 1 - 16
+"""A gateway reads it as a 32-bit integer, and the next few are tried where one is taken."""
+
+INTERVALS = tuple([60 * n for n in range(1, 60) if 60 % n == 0] + [3600 * n for n in range(1, 25) if 24 % n == 0])
+"""The seconds between two syncs that a schedule can keep: parts of an hour and parts of a day."""
+
+SIMULATED = "simulator"
+"""The connection name of the simulated broker: its accounts are told from real ones by it."""
+
+Word = Annotated[str, Field(min_length=1)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+ClientId = Annotated[int, Field(ge=0, le=LARGEST_CLIENT_ID)]
 
 
 class SettingsError(Exception):
@@ -27,24 +40,24 @@ class IbkrConnection(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = "ibkr"
-    host: str
-    port: int = Field(4001, ge=1, le=65535)
-    client_id: int = Field(17, ge=0)
+    name: Word = "ibkr"
+    host: Word
+    port: Port = 4001
+    client_id: ClientId = 17
     accounts: tuple[str, ...] = ()
 
 
-class Settings(BaseSettings):
-    """The settings of one process. Money and secrets never print: secrets are `SecretStr`."""
+class Settings(BaseModel):
+    """The settings of one process, made by `load`. Secrets are `SecretStr`, so that they never print."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
-    database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
+    database_url: SecretStr | None = None
     home: Path = Path("~/.position_pipeline")
     config: Path | None = None
 
     enabled: bool = True
-    sync_interval: int = Field(300, ge=60, le=86400, description="seconds")
+    sync_interval: int = Field(300, description="seconds")
     sync_on_trade: bool = True
     sync_on_position_update: bool = True
     mark_missing_as_closed: bool = False
@@ -57,11 +70,11 @@ class Settings(BaseSettings):
     cost_method: Literal["average", "fifo", "lifo", "hifo"] = "fifo"
     alerts: SecretStr | None = None
     api_token: SecretStr | None = None
-    web_port: int = Field(8787, ge=1, le=65535)
+    web_port: Port = 8787
 
     ibkr_host: str | None = None
-    ibkr_port: int = Field(4001, ge=1, le=65535)
-    ibkr_client_id: int = Field(17, ge=0)
+    ibkr_port: Port = 4001
+    ibkr_client_id: ClientId = 17
     ibkr_accounts: str = ""
 
     alpaca_api_key: SecretStr | None = None
@@ -72,20 +85,40 @@ class Settings(BaseSettings):
     flex_query_id: str | None = None
     flex_url: str | None = None
 
-    @field_validator("home")
+    @field_validator("home", "config")
     @classmethod
-    def _absolute(cls, home: Path) -> Path:
-        return home.expanduser().absolute()
+    def _absolute(cls, path: Path | None) -> Path | None:
+        try:
+            return None if path is None else path.expanduser().absolute()
+        except (RuntimeError, OSError):
+            raise ValueError("names a home directory that is not known; give the whole path") from None
 
     @field_validator("database_url")
     @classmethod
     def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is None or not url.get_secret_value():
+        if url is None:
             return None
         scheme, _, rest = url.get_secret_value().partition("://")
         if scheme.partition("+")[0] not in ("postgresql", "postgres") or not rest:
             raise ValueError("must look like postgresql://user:password@host:5432/database")
         return SecretStr(f"postgresql://{rest}")
+
+    @field_validator("sync_interval")
+    @classmethod
+    def _cron_can_say_it(cls, seconds: int) -> int:
+        if seconds not in INTERVALS:
+            near = min(INTERVALS, key=lambda possible: abs(possible - seconds))
+            raise ValueError(f"must be whole minutes that divide an hour, or whole hours that divide a day, in seconds, such as {near}")
+        return seconds
+
+    @model_validator(mode="after")
+    def _gateway_has_a_host(self) -> Self:
+        """Without a host the simulated broker would stand in, which nobody wants who names a port or an account."""
+        given = sorted({"ibkr_port", "ibkr_accounts"} & self.model_fields_set)
+        if given and not self.ibkr_host:
+            name = PREFIX + given[0].upper()
+            raise ValueError(f"{name} is set, but {PREFIX}IBKR_HOST is not: name the host too (127.0.0.1 for a gateway on this machine)")
+        return self
 
     @property
     def default_accounts(self) -> tuple[str, ...]:
@@ -94,53 +127,65 @@ class Settings(BaseSettings):
 
     def ibkr_connections(self) -> tuple[IbkrConnection, ...]:
         """The configured connections to Interactive Brokers; none means that the simulated broker stands in."""
-        configured = _from_file(self.config) if self.config else ()
+        found = list(_from_file(self.config)) if self.config else []
         if self.ibkr_host:
-            own = IbkrConnection(
-                host=self.ibkr_host,
-                port=self.ibkr_port,
-                client_id=self.ibkr_client_id,
-                accounts=_names(self.ibkr_accounts),
-            )
-            return (own, *configured)
-        return configured
+            accounts = _names(self.ibkr_accounts)
+            own = IbkrConnection(host=self.ibkr_host, port=self.ibkr_port, client_id=self.ibkr_client_id, accounts=accounts)
+            found.insert(0, own)
+        names = [connection.name for connection in found]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise SettingsError(f"{PREFIX}CONFIG: two connections are named {twice[0]!r}; give each its own `name`")
+        return tuple(found)
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings of this process; raises `SettingsError` for an unknown name or a bad value."""
+    """Read the settings of this process; raises `SettingsError` for an unknown name or a bad value. What is empty counts as not set."""
     environ = os.environ if environ is None else environ
     _refuse_unknown(environ)
     try:
-        return Settings(**_of(environ))
+        settings = Settings(**_of(environ))
     except ValidationError as error:
-        raise SettingsError(_explain(error)) from None
+        raise SettingsError("\n".join(_explain(problem) for problem in error.errors())) from None
+    settings.ibkr_connections()
+    return settings
 
 
 def _of(environ: Mapping[str, str]) -> dict[str, Any]:
-    values: dict[str, Any] = {name[len(PREFIX) :].lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
-    if "DATABASE_URL" in environ:
-        values["database_url"] = environ["DATABASE_URL"]
-    return values
+    return {field: environ[name] for name, field in _variables().items() if environ.get(name)}
+
+
+def _variables() -> dict[str, str]:
+    """Every variable that is known, and the field that it fills."""
+    return {"DATABASE_URL" if field == "database_url" else PREFIX + field.upper(): field for field in Settings.model_fields}
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
-    known = [PREFIX + name.upper() for name in Settings.model_fields if name != "database_url"]
-    for name in environ:
-        if name.startswith(PREFIX) and name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-            hint = f"Did you mean {close[0]}?" if close else "The README lists all settings."
-            raise SettingsError(f"Unknown setting {name}. {hint}")
+    unknown = [name for name in environ if name.upper().startswith(PREFIX) and name not in _variables()]
+    if unknown:
+        raise SettingsError("\n".join(f"Unknown setting {name}. {_hint(name)}" for name in sorted(unknown)))
 
 
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors(include_url=False, include_context=False):
-        field = str(problem["loc"][0]) if problem["loc"] else "settings"
-        name = "DATABASE_URL" if field in ("database_url", "DATABASE_URL") else PREFIX + field.upper()
-        secret = name == "DATABASE_URL" or any(word in name for word in ("KEY", "TOKEN", "ALERTS"))
-        given = "" if secret else f" (it is {str(problem['input'])[:80]!r})"
-        lines.append(f"{name}: {problem['msg']}{given}")
-    return "Bad setting " + "; ".join(lines)
+def _hint(name: str) -> str:
+    """The known variable that was most likely meant. What all names share says nothing, so it is not compared."""
+    known = {variable.removeprefix(PREFIX): variable for variable in _variables()}
+    given = name.upper().removeprefix(PREFIX)
+    close = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
+    part = [word for word in known if len(given) > 3 and (given in word or word in given)]
+    meant = [known[word] for word in (close or part)[:1]]
+    return f"Did you mean {meant[0]}?" if meant else "The README lists all settings."
+
+
+def _explain(problem: Any) -> str:
+    """One problem in a line. What was given is repeated, unless it is a secret."""
+    said = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return f"Bad setting: {said}"
+    field = str(problem["loc"][0])
+    name = next(name for name, known in _variables().items() if known == field)
+    secret = "SecretStr" in str(Settings.model_fields[field].annotation)
+    given = "" if secret else f"={str(problem['input'])[:80]!r}"
+    return f"Bad setting {name}{given}: {said[0].lower()}{said[1:]}"
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -149,18 +194,31 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _from_file(path: Path) -> tuple[IbkrConnection, ...]:
     """Connections of a TOML file: one `[[ibkr]]` table each."""
+    where = f"{PREFIX}CONFIG: {path}"
     try:
-        tables = tomllib.loads(path.expanduser().read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{PREFIX}CONFIG: cannot read {path}: {error}") from None
-    unknown = set(tables) - {"ibkr"}
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{where} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{where} is not TOML: {error}") from None
+    unknown = sorted(set(tables) - {"ibkr"})
     if unknown:
-        raise SettingsError(f"{PREFIX}CONFIG: {path} has unknown tables {sorted(unknown)}; known: [[ibkr]]")
+        raise SettingsError(f"{where} has an unknown table {unknown[0]!r}; each connection is a table [[ibkr]]")
+    found = tables.get("ibkr", [])
+    if not isinstance(found, list) or not all(isinstance(table, dict) for table in found):
+        raise SettingsError(f"{where}: write each connection as a table [[ibkr]], with double brackets")
+    return tuple(_connection(table, f"{where}, [[ibkr]] number {number}") for number, table in enumerate(found, 1))
+
+
+def _connection(table: dict[str, Any], where: str) -> IbkrConnection:
     try:
-        connections = tuple(IbkrConnection(**table) for table in tables.get("ibkr", ()))
-    except (ValidationError, TypeError) as error:
-        raise SettingsError(f"{PREFIX}CONFIG: {path}: {error}") from None
-    names = [connection.name for connection in connections]
-    if len(set(names)) != len(names):
-        raise SettingsError(f"{PREFIX}CONFIG: {path}: two connections have the same name; give each its own `name`")
-    return connections
+        connection = IbkrConnection(**table)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            raise SettingsError(f"{where}: unknown key {key!r}; known are {', '.join(IbkrConnection.model_fields)}") from None
+        raise SettingsError(f"{where}: {key}: {problem['msg'][0].lower()}{problem['msg'][1:]}") from None
+    if connection.name == SIMULATED:
+        raise SettingsError(f"{where}: the name {SIMULATED!r} is kept for the simulated broker; choose another one")
+    return connection

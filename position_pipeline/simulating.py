@@ -6,7 +6,6 @@ Belongs here: what a person gives on the command line. Does not belong here: the
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -18,22 +17,29 @@ if TYPE_CHECKING:
 
 
 def run(*, scenario: Path | None, address_file: Path | None, faults: Sequence[str], **options: Any) -> None:
-    """Serve until SIGTERM or SIGINT. A scenario, fault or state file that cannot be used ends it with exit 2."""
+    """Serve until SIGTERM or SIGINT. What cannot be played ends it with exit 2, a port that cannot be had with exit 1."""
+    address: dict[str, Any] = {}
 
     def ready(port: int) -> None:
-        print(f"The simulated broker listens on 127.0.0.1:{port}.", flush=True)  # noqa: T201
+        address.update(host="127.0.0.1", port=port)
+        print(f"The simulated broker listens on 127.0.0.1:{port}. Ctrl-C stops it.", flush=True)  # noqa: T201
         if address_file is not None:
-            _write(address_file, {"host": "127.0.0.1", "port": port})
+            _write(address_file, address)
 
     try:
         serve(load_scenario(scenario) if scenario else default_scenario(), faults=faults, on_ready=ready, **options)
-    except (ScenarioError, FaultError, StateError, OSError, ValueError) as error:
-        sys.exit(_say(str(error)))
+    except UnicodeDecodeError:
+        sys.exit(_say(f"the scenario '{scenario}' is not UTF-8 text", 2))
+    except (ScenarioError, FaultError, StateError, ValueError) as error:
+        sys.exit(_say(str(error), 2))
+    except OSError as error:
+        what = ": ".join(filter(None, (error.strerror, error.filename))) or str(error)
+        sys.exit(_say(f"The simulated broker cannot run: {what}", 1))
 
 
-def _say(message: str) -> int:
+def _say(message: str, code: int) -> int:
     print(message, file=sys.stderr)  # noqa: T201
-    return 2
+    return code
 
 
 def _write(path: Path, address: dict[str, Any]) -> None:
@@ -41,4 +47,4 @@ def _write(path: Path, address: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(".new")
     new.write_text(json.dumps(address), encoding="utf-8")
-    os.replace(new, path)
+    new.replace(path)

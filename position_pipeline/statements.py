@@ -12,12 +12,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from position_pipeline import show
+from position_pipeline.accounting.model import Instrument
 from position_pipeline.brokers.flex import StatementError, read_statements
-from position_pipeline.brokers.opening_lots import read_opening_lots
+from position_pipeline.brokers.opening_lots import SOURCE, read_opening_lots
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
     from pathlib import Path
 
     from position_pipeline.brokers import Statement
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     """Called with what is done, how much of it, and of how much."""
 
 __all__ = ["Imported", "StatementError", "as_row", "import_file", "lines"]
+
+ZONE = ZoneInfo("America/New_York")
+MOST_LINES = 8
+"""Refused rows, and kinds of notes, that are told to a person."""
 
 LARGEST_FILE = 1_000_000_000
 """Bytes. A file beyond it is no statement, and would fill the memory."""
@@ -51,7 +56,7 @@ def import_file(store: Store, path: Path, cost_method: str, tell: Tell) -> list[
     """Take in one file, all of it or nothing. Raises `StatementError` with the line or the element that is wrong."""
     tell(f"Reading {path.name}", 0, 0)
     content = _content(path)
-    found = _read(content, path.name)
+    found = _read(store, content, path.name)
     digest = hashlib.sha256(content).hexdigest()
     imported: list[Imported] = []
     with store.whole_import():
@@ -64,23 +69,33 @@ def import_file(store: Store, path: Path, cost_method: str, tell: Tell) -> list[
 
 def _content(path: Path) -> bytes:
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise StatementError(f"{path}: larger than {LARGEST_FILE} bytes; ask for a shorter period")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
     except OSError as error:
-        raise StatementError(f"{path}: {error.strerror or error}") from None
+        raise StatementError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if len(content) > LARGEST_FILE:
+        raise StatementError(f"{path}: is larger than {LARGEST_FILE:,} bytes; ask for a shorter period")
+    return content
 
 
-def _read(content: bytes, name: str) -> tuple[Statement, ...]:
-    """XML is a Flex statement; text with commas in its first line is a file of opening lots."""
+def _read(store: Store, content: bytes, name: str) -> tuple[Statement, ...]:
+    """Text whose first line has columns is a file of opening lots; everything else has to be a Flex statement."""
     head = content.lstrip(b"\xef\xbb\xbf \r\n\t")
     first = head.partition(b"\n")[0]
-    if head.startswith(b"<") or b"," not in first:
+    if head.startswith(b"<") or not any(mark in first for mark in (b",", b";", b"\t")):
         return read_statements(content, name=name)
     try:
-        return read_opening_lots(content.decode("utf-8-sig"), name)
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise StatementError(f"{name}: not UTF-8 text at byte {error.start}") from None
+        raise StatementError(f"{name}: is neither XML nor UTF-8 text (byte {error.start})") from None
+    return read_opening_lots(text, name, _known_instruments(store))
+
+
+def _known_instruments(store: Store) -> dict[str, Instrument]:
+    """What the book has positions in, open or closed: of these a person need only give the id."""
+    rows = store.read.positions(all_=True)
+    names = ("symbol", "sec_type", "currency", "multiplier")
+    return {row["instrument"]: Instrument(row["instrument"], *(row[name] for name in names)) for row in rows}
 
 
 def _import_statement(store: Store, statement: Statement, file: str, digest: str, cost_method: str) -> Imported:
@@ -135,23 +150,36 @@ def as_row(one: Imported) -> dict[str, Any]:
     }
 
 
-def _day(at: datetime) -> str:
-    """The day of a statement, which counts them in New York."""
-    return f"{at.astimezone(ZoneInfo('America/New_York')):%Y-%m-%d}"
-
-
 def lines(one: Imported) -> list[str]:
     """What an import did, in sentences."""
     n = counts(one)
+    known = n["fills_known"] + n["adjustments_known"] + n["cash_rows_known"]
+    new = (
+        show.counted(n["fills"], "fill"),
+        show.counted(n["adjustments"], "book entry", "book entries"),
+        show.counted(n["cash_rows"], "cash row"),
+    )
+    first = " (an account seen for the first time)" if one.new_account else ""
     text = [
-        f"{one.file}: account {one.statement.account}{' (seen for the first time)' if one.new_account else ''}, "
-        f"{_day(one.statement.from_at)} to {_day(one.statement.to_at - timedelta(microseconds=1))}",
-        f"  {n['fills']} fills, {n['adjustments']} book entries and {n['cash_rows']} cash rows are new; "
-        f"{n['fills_known'] + n['adjustments_known'] + n['cash_rows_known']} were there already.",
-        f"  {one.positions} positions changed.",
+        f"{one.file}: account {one.statement.account}{first}, {_period(one.statement)}",
+        f"  New: {', '.join(new)}. {known} were there already. {show.counted(one.positions, 'position')} changed.",
     ]
     if one.completed:
-        text.append(f"  {one.completed} known fills were completed (commission, order in time, the broker's own P&L).")
-    text += [f"  Passed over: {what} ({how_many})" for what, how_many in one.statement.notes]
-    text += [f"  Refused: {' '.join(filter(None, row))}" for row in one.refused]
+        text.append(f"  {show.counted(one.completed, 'known fill')} completed (commission, order in time, the broker's own P&L).")
+    text += _some([f"Refused: {' '.join(filter(None, row))}" for row in one.refused], "refused")
+    text += _some([f"Note: {what} ({times})" for what, times in sorted(one.statement.notes, key=lambda note: -note[1])], "notes")
     return text
+
+
+def _some(found: list[str], name: str) -> list[str]:
+    """As many lines as can be read."""
+    more = len(found) - MOST_LINES
+    return [f"  {line}" for line in found[:MOST_LINES]] + ([f"  and {more} more {name}; --json lists all"] if more > 0 else [])
+
+
+def _period(statement: Statement) -> str:
+    """The days of a statement, which counts them in New York and ends with the first moment after them."""
+    if any(entry.source == SOURCE for entry in statement.adjustments):
+        return SOURCE
+    first, last = (at.astimezone(ZONE).date() for at in (statement.from_at, statement.to_at - timedelta(microseconds=1)))
+    return f"{first}" if last <= first else f"{first} to {last}"

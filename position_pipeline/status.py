@@ -5,7 +5,7 @@ Belongs here: putting settings, the sync log and ages together. Does not belong 
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -28,7 +28,7 @@ def status(settings: Settings, store: Store, now: datetime) -> dict[str, Any]:
     alive = beats is not None and (now - beats).total_seconds() < 120
     return {
         "enabled": settings.enabled,
-        "schedule": f"every {settings.sync_interval} s, America/New_York",
+        "schedule": f"every {_spoken(settings.sync_interval)}, {ZONE.key} time",
         "scheduler_running": alive,
         "is_running": totals["is_running"],
         "last_run_time": max((row["finished_at"] for row in last), default=None),
@@ -42,11 +42,18 @@ def status(settings: Settings, store: Store, now: datetime) -> dict[str, Any]:
 
 
 def next_run(now: datetime, interval: int) -> datetime:
-    """The next multiple of `interval` seconds since midnight in New York."""
-    local = now.astimezone(ZONE)
-    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
-    passed = int((local - midnight).total_seconds() // interval)
-    return (midnight + timedelta(seconds=(passed + 1) * interval)).astimezone(now.tzinfo)
+    """The next tick of the schedule: parts of an hour, or parts of New York's day. Always later than `now`."""
+    if interval <= 3600:  # New York is whole hours from UTC, in summer and in winter, so parts of an hour are the same everywhere
+        passed = int(now.timestamp()) // interval
+        return datetime.fromtimestamp((passed + 1) * interval, UTC)
+    midnight = now.astimezone(ZONE).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    ticks = ((midnight + timedelta(seconds=n * interval)).astimezone(UTC) for n in range(2 * 86400 // interval + 1))
+    return next(tick for tick in ticks if tick > now)
+
+
+def _spoken(seconds: int) -> str:
+    hours, minutes = divmod(seconds // 60, 60)
+    return show.counted(hours, "hour") if hours else show.counted(minutes, "minute")
 
 
 def _account(settings: Settings, row: show.Row, now: datetime) -> show.Row:
@@ -62,19 +69,27 @@ def _error(row: show.Row | None) -> dict[str, Any] | None:
 
 def lines(found: dict[str, Any]) -> list[str]:
     """The answer in sentences."""
-    runs = f"{found['total_runs']} syncs, {found['successful_runs']} good, {found['failed_runs']} not."
-    text = [f"Last sync: {show.moment(found['last_run_time'])} UTC. {runs}" if found["last_run_time"] else "Never synced."]
-    if found["next_run_time"]:
-        text.append(f"Next sync: {show.moment(found['next_run_time'])} UTC ({found['schedule']}).")
-    elif not found["enabled"]:
-        text.append("Scheduled syncs are off (POSITION_SYNC_ENABLED).")
-    else:
-        text.append("No scheduler is running: position-pipeline up starts it; position-pipeline sync syncs once.")
+    text = [_last(found), _next(found)]
     if found["is_running"]:
         text.append("A sync is running now.")
     if found["rejects"]:
-        text.append(f"{found['rejects']} rows could not be taken; they are in the table rejects.")
+        text.append(f"{show.counted(found['rejects'], 'row')} could not be taken so far; the table rejects says why.")
     if found["last_error"]:
         error = found["last_error"]
         text.append(f"Last error, {show.moment(error['at'])} UTC, {error['account']}: {error['error']}")
     return text
+
+
+def _last(found: dict[str, Any]) -> str:
+    if not found["last_run_time"]:
+        return "Never synced."
+    runs = f"{show.counted(found['total_runs'], 'sync', 'syncs')} so far: {found['successful_runs']} good, {found['failed_runs']} failed."
+    return f"Last sync: {show.moment(found['last_run_time'])} UTC. {runs}"
+
+
+def _next(found: dict[str, Any]) -> str:
+    if found["next_run_time"]:
+        return f"Next sync: {show.moment(found['next_run_time'])} UTC ({found['schedule']})."
+    if not found["enabled"]:
+        return "Scheduled syncs are off (POSITION_SYNC_ENABLED is false)."
+    return "No scheduler is running: position-pipeline up starts one; position-pipeline sync syncs once."

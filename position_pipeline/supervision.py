@@ -1,10 +1,10 @@
-"""`position-pipeline up`: everything that runs, started, watched and stopped together.
+r"""`position-pipeline up`: everything that runs, started, watched and stopped together.
 
 Belongs here: which processes there are, with which files and ports. Watching and restarting them is supervisord's work. Does not belong
 here: what the processes do.
 
     up ------- PostgreSQL (embedded; its own session, stopped last)
-       \\------ supervisord --- simulator (where no broker is configured), code server, Dagster webserver, Dagster daemon
+       \------ supervisord --- simulator (where no broker is configured), code server, Dagster webserver, Dagster daemon
 
 All files are in POSITION_SYNC_HOME: run/ (generated, safe to delete), logs/, dagster/, postgres/, simulator/.
 """
@@ -235,7 +235,7 @@ def _wait_for_ui(supervisord: subprocess.Popen[bytes], port: int, home: Path) ->
     """Say when the UI answers; if it does not, say where to look and go on: supervisord keeps trying."""
     deadline = time.monotonic() + PATIENCE
     while supervisord.poll() is None and time.monotonic() < deadline:
-        with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"http://{HOST}:{port}/server_info", timeout=2):  # noqa: S310
+        with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"http://{HOST}:{port}/server_info", timeout=2):
             show.say(
                 show.console(),
                 [

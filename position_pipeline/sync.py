@@ -7,13 +7,13 @@ spoken to (brokers), how the book is kept (store), how results are shown.
         one.capture()       # one look at the broker; every answer is kept, proven or not
         one.record()        # fills into the book
         one.reconcile()     # proven snapshots against the book
-    one.results             # one SyncResult an account, already in the sync log
+    one.results             # one SyncResult an account, already in the sync log; a pass that was not finished is a failed one
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from position_pipeline.accounting.model import Snapshot, SnapshotStatus
 from position_pipeline.brokers import BrokerUnavailable, Capture
-from position_pipeline.store import Reconciled, Recorded
+from position_pipeline.store import DatabaseUnavailable, Reconciled, Recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from position_pipeline.accounting.model import Fill, Holding, Instrument
     from position_pipeline.brokers import Broker
@@ -36,7 +36,7 @@ class SyncResult:
     """What one pass did to one account; the names are those of `sync --json`.
 
     `outcome` is one of synced, unchanged, partial, rejected, failed, already_running; `errors` are (symbol, error), the symbol empty
-    where the whole account is meant. `own_ms` is our own work, from the broker's last byte on.
+    where the whole account is meant. `own_ms` is our own work, from the broker's last byte on, for all accounts of the pass.
     """
 
     account: str
@@ -75,6 +75,11 @@ class AccountPass:
     error: str = ""
 
     @property
+    def unfinished(self) -> bool:
+        """Whether the pass ended on the way: nothing is wrong with the account, and its book was not held against the answer."""
+        return not self.busy and not self.error and (self.snapshot is None or (self.alive and self.reconciled is None))
+
+    @property
     def alive(self) -> bool:
         return not self.busy and not self.error and self.snapshot is not None and self.snapshot.proven
 
@@ -104,16 +109,23 @@ class SyncPass:
         self.captured: Capture | None = None
         self.accounts: dict[str, AccountPass] = {}
         self.results: list[SyncResult] = []
-        self._received: float | None = None
+        self._own = 0.0
         self._locks = ExitStack()
 
     def __enter__(self) -> Self:
-        for account in sorted(self.named or self.store.accounts_of(self.broker.name)):
-            self._enter_account(account)
+        try:
+            for account in sorted(self.named or self.store.accounts_of(self.broker.name)):
+                self._enter_account(account, wait=self.wait)
+        except BaseException:
+            self._locks.close()
+            raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         with self._locks:
+            for part in self.accounts.values():
+                if part.unfinished:
+                    part.error = "The pass ended before the book was held against the broker's answer." if error is None else _told(error)
             self._log()
 
     def capture(self) -> None:
@@ -123,42 +135,56 @@ class SyncPass:
             return
         try:
             self.captured = self.broker.capture(free if self.named else None, self.timeout)
-        except BrokerUnavailable as error:
+        except Exception as error:  # noqa: BLE001  a fault of one adapter must not stop the other brokers
             for account in free or (self.broker.name,):
-                self.accounts.setdefault(account, AccountPass(account)).error = str(error)
+                self.accounts.setdefault(account, AccountPass(account)).error = _told(error)
             return
-        self._received = time.monotonic()
-        for snapshot in self.captured.snapshots:
-            self._each(snapshot.account, partial(self._take_in, snapshot))
-        self._miss_accounts()
-        self._keep_refused([(row.account, row.symbol, row.reason) for row in self.captured.refused])
+        self._own += max(0.0, (datetime.now(UTC) - self.captured.received_at).total_seconds())
+        with self._at_work():
+            for snapshot in self.captured.snapshots:
+                self._each(snapshot.account, partial(self._take_in, snapshot))
+            self._miss_accounts()
+            self._keep_refused([(row.account, row.symbol, row.reason) for row in self.captured.refused])
 
     def record(self) -> None:
         """Store the captured fills and book them, an account at a time."""
         self.capture()
-        for part in [part for part in self.accounts.values() if part.alive and part.recorded is None]:
-            self._each(part.account, self._record)
+        with self._at_work():
+            for part in [part for part in self.accounts.values() if part.alive and part.recorded is None]:
+                self._each(part.account, self._record)
 
     def reconcile(self) -> None:
         """Hold each proven snapshot against the book, an account at a time."""
         self.record()
-        for part in [part for part in self.accounts.values() if part.alive and part.reconciled is None]:
-            self._each(part.account, self._reconcile)
+        with self._at_work():
+            for part in [part for part in self.accounts.values() if part.alive and part.reconciled is None]:
+                self._each(part.account, self._reconcile)
 
-    def _enter_account(self, account: str) -> AccountPass:
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._own += time.monotonic() - began
+
+    def _enter_account(self, account: str, *, wait: bool) -> AccountPass:
         if account not in self.accounts:
-            free = self._locks.enter_context(self.store.syncing(account, wait=self.wait))
+            free = self._locks.enter_context(self.store.syncing(account, wait=wait))
             self.accounts[account] = AccountPass(account, busy=not free)
         return self.accounts[account]
 
     def _each(self, account: str, step: Callable[[AccountPass], None]) -> None:
-        part = self._enter_account(account)
+        # An account that the answer is the first to name is not waited for: after the wait the answer would be an old one.
+        part = self._enter_account(account, wait=False)
         if part.busy:
             return
         try:
             step(part)
+        except DatabaseUnavailable:
+            raise  # there is nowhere left to write anything
         except Exception as error:  # noqa: BLE001  whatever it is, it must be told, and must not stop the other accounts
-            part.error = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+            part.error = _told(error)
 
     def _take_in(self, snapshot: Snapshot, part: AccountPass) -> None:
         part.snapshot = snapshot
@@ -185,7 +211,8 @@ class SyncPass:
         assert self.captured is not None
         fills = [fill for fill in self.captured.fills if fill.account == part.account]
         part.recorded = self.store.record(part.account, fills, (), self._instruments(fills))
-        self._keep_refused([(part.account, *row) for row in part.recorded.refused])
+        symbols = {instrument.id: instrument.symbol for instrument in self.captured.instruments}
+        self._keep_refused([(part.account, symbols.get(i, i), reason) for i, reason in part.recorded.refused])
 
     def _reconcile(self, part: AccountPass) -> None:
         assert part.snapshot is not None
@@ -204,7 +231,7 @@ class SyncPass:
         """Every attempt is kept; an account that was being synced has its row by the pass that runs."""
         symbols = {} if self.captured is None else {i.id: i.symbol for i in self.captured.instruments}
         now = time.monotonic()
-        own = None if self._received is None else round((now - self._received) * 1000, 1)
+        own = round(self._own * 1000, 1)
         for part in self.accounts.values():
             result = replace(
                 _summary(part, symbols, self),
@@ -228,14 +255,14 @@ def sync(
 ) -> list[SyncResult]:
     """Capture, record and reconcile the named accounts, or all, over several brokers; one result an account."""
     results: list[SyncResult] = []
-    for broker, mine in _shared_out(store, brokers, accounts):
+    for broker, mine in shared_out(store, brokers, accounts):
         with SyncPass(store, broker, mine, trigger=trigger, timeout=timeout, cost_method=cost_method, wait=wait) as one:
             one.reconcile()
         results += one.results
     return results
 
 
-def _shared_out(store: Store, brokers: Sequence[Broker], accounts: Sequence[str]) -> list[tuple[Broker, Sequence[str]]]:
+def shared_out(store: Store, brokers: Sequence[Broker], accounts: Sequence[str]) -> list[tuple[Broker, Sequence[str]]]:
     """Which broker is asked for which accounts; one that nobody has delivered yet is asked of the first."""
     if not accounts:
         return [(broker, ()) for broker in brokers]
@@ -244,6 +271,12 @@ def _shared_out(store: Store, brokers: Sequence[Broker], accounts: Sequence[str]
     shares = [[account for account in accounts if account in known[broker.name]] for broker in brokers]
     shares[0] += new
     return [(broker, share) for broker, share in zip(brokers, shares, strict=True) if share]
+
+
+def _told(error: BaseException) -> str:
+    """What went wrong, on one line; the errors that are made for people need no name."""
+    said = " ".join(str(error).split())[:1000]
+    return said if isinstance(error, BrokerUnavailable) else f"{type(error).__name__}: {said}"
 
 
 def _base_currency(snapshot: Snapshot) -> str | None:
@@ -259,7 +292,7 @@ def _summary(part: AccountPass, symbols: Mapping[str, str], one: SyncPass) -> Sy
     if part.snapshot is not None:
         result = replace(result, snapshot_status=part.snapshot.status.value)
     if part.error or part.snapshot is None:
-        return replace(result, errors=(("", part.error or "The pass ended before the broker was asked."),))
+        return replace(result, errors=(("", part.error),))
     if not part.snapshot.proven:
         return replace(result, outcome="rejected", errors=(("", part.snapshot.reason),))
     return _done(result, part.snapshot, part.recorded or Recorded(), part.reconciled or Reconciled(), symbols)
@@ -271,7 +304,7 @@ def _done(result: SyncResult, snapshot: Snapshot, recorded: Recorded, reconciled
     closed = {i for i, change in changes.items() if change.before and not change.after}
     updated = (set(changes) | set(reconciled.marked)) - created - closed
     names = {**symbols, **{i: change.symbol for i, change in changes.items()}}
-    changed = bool(created or closed or updated or recorded.fills)
+    changed = bool(created or closed or updated or recorded.fills or recorded.completed)
     good = "synced" if changed else "unchanged"
     return replace(
         result,
@@ -279,7 +312,7 @@ def _done(result: SyncResult, snapshot: Snapshot, recorded: Recorded, reconciled
         created=_labels(created, names),
         updated=_labels(updated, names),
         closed=_labels(closed, names),
-        unchanged=len(reconciled.held - created - updated),
+        unchanged=len(reconciled.held - created - updated - closed),
         fills=recorded.fills,
         errors=(*snapshot.errors.items(), *((names.get(i, i), reason) for i, reason in recorded.refused)),
         open_breaks=reconciled.open_breaks,

@@ -1,7 +1,7 @@
 """What is new in a delivery of fills: the same fill comes from the API again and again, and once more from a statement.
 
-Belongs here: telling new fills from known ones, and completing what a known one lacked. Does not belong here: what a fill does to a
-position (booking.py).
+Belongs here: telling new fills and adjustments from known ones, and completing what a known one lacked. Does not belong here: what a
+fill does to a position (booking.py).
 """
 
 from __future__ import annotations
@@ -12,78 +12,120 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from position_pipeline.accounting.model import Fill
+    from position_pipeline.accounting.model import Adjustment, Entry, Fill
 
     Key = tuple[str, int]
 
 STATEMENT_SOURCES = frozenset({"flex"})
 """Sources that are the broker's final word: commissions in them include taxes and later re-rating."""
 
+_FACTS_OF_FILL = ("instrument", "side", "quantity", "price", "multiplier", "currency")
+_FACTS_OF_ADJUSTMENT = ("instrument", "kind", "time", "quantity", "price", "cost", "commission", "multiplier", "currency")
+
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A fill that contradicts a known one of the same id and revision; the known one stays."""
+    """A fill or an adjustment that contradicts a known one of the same id and revision; the known one stays."""
 
-    fill: Fill
+    entry: Entry
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """`new` was not known, `completed` replaces a known fill that lacked something, `conflicts` are refused."""
+    """`new` was not known, `completed` replaces a known fill that lacked something, `conflicts` are refused.
+
+    `rebook` are the instruments whose book rests on something that has changed: a fill has another revision now, or other figures.
+    """
 
     new: tuple[Fill, ...]
     completed: tuple[Fill, ...]
     conflicts: tuple[Conflict, ...]
+    rebook: frozenset[str]
 
 
 def sift(known: Mapping[Key, Fill], incoming: Iterable[Fill]) -> Arrivals:
-    """Compare delivered fills of one account with the known ones, by (execution_id, revision)."""
+    """Compare delivered fills of one account with the known ones, by (execution_id, revision).
+
+    `known` has all revisions of every execution that is delivered.
+    """
     seen = dict(known)
     new: dict[Key, Fill] = {}
     completed: dict[Key, Fill] = {}
     conflicts: list[Conflict] = []
-    for fill in incoming:
+    for fill in map(_with_currency, incoming):
         key = (fill.execution_id, fill.revision)
         before = seen.get(key)
         if before is None:
             seen[key] = new[key] = fill
             continue
-        difference = _difference(before, fill)
+        difference = _differs_in(before, fill, _FACTS_OF_FILL)
         if difference:
-            conflicts.append(Conflict(fill, difference))
+            conflicts.append(Conflict(fill, f"execution {fill.execution_id} revision {fill.revision} {difference}"))
             continue
         after = _complete(before, fill)
         if after != before:
             seen[key] = after
             (new if key in new else completed)[key] = after
-    return Arrivals(tuple(new.values()), tuple(completed.values()), tuple(conflicts))
+    rebook = _revised(seen.values(), new.values()) | {fill.instrument for key, fill in completed.items() if _rebooks(known[key], fill)}
+    return Arrivals(tuple(new.values()), tuple(completed.values()), tuple(conflicts), frozenset(rebook))
 
 
-def _difference(known: Fill, fill: Fill) -> str:
-    for name in ("instrument", "side", "quantity", "price", "currency"):
-        before, now = getattr(known, name), getattr(fill, name)
+def contradictions(known: Mapping[str, Adjustment], incoming: Iterable[Adjustment]) -> tuple[Conflict, ...]:
+    """The adjustments that came again with something else under a known id; one that says the same is none."""
+    found = ((entry, _differs_in(known[entry.id], entry, _FACTS_OF_ADJUSTMENT)) for entry in incoming if entry.id in known)
+    return tuple(Conflict(entry, f"{entry.kind} {entry.id} {difference}") for entry, difference in found if difference)
+
+
+def _revised(seen: Iterable[Fill], new: Iterable[Fill]) -> set[str]:
+    """The instruments of new fills of which there is more than one revision, and of those revisions."""
+    named: dict[str, list[Fill]] = {}
+    for fill in seen:
+        named.setdefault(fill.execution_id, []).append(fill)
+    revised = [named[fill.execution_id] for fill in new if len(named[fill.execution_id]) > 1]
+    return {fill.instrument for revisions in revised for fill in revisions}
+
+
+def _rebooks(before: Fill, after: Fill) -> bool:
+    """Whether the completion is one that the book shows: not the order id, nor what the broker says of its own P&L."""
+    names = ("commission", "commission_currency", "sequence", "premium_from", "time")
+    return any(getattr(before, name) != getattr(after, name) for name in names)
+
+
+def _with_currency(fill: Fill) -> Fill:
+    """A commission whose currency is not told is in that of the trade; one that has not come has none."""
+    currency = None if fill.commission is None else fill.commission_currency or fill.currency
+    return fill if fill.commission_currency == currency else replace(fill, commission_currency=currency)
+
+
+def _differs_in(known: Entry, entry: Entry, names: Iterable[str]) -> str:
+    """The first of some fields in which two entries of one id differ, in words; '' where they agree."""
+    for name in names:
+        before, now = getattr(known, name), getattr(entry, name)
         if before != now:
-            return (
-                f"execution {fill.execution_id} revision {fill.revision} is known with {name} {before}, "
-                f"and came again with {now}: two different fills under one id"
-            )
+            return f"is known with {name} {before}, and came again with {now}: two different ones under one id"
     return ""
 
 
 def _complete(known: Fill, fill: Fill) -> Fill:
-    """What the known fill lacked is taken over; of two commissions the statement's stands."""
-    final = fill.source in STATEMENT_SOURCES and known.source not in STATEMENT_SOURCES
-    commission, currency = known.commission, known.commission_currency
-    if fill.commission is not None and (commission is None or final):
-        commission, currency = fill.commission, fill.commission_currency
+    """What either says. Where both do, the statement's word stands over the API's, else the known one's: the order must not matter.
+
+    Only the time is the API's: a statement may have been made without times of day.
+    """
+    theirs, ours = _is_final(fill), _is_final(known)
+    first, other = (fill, known) if theirs and not ours else (known, fill)
+    paid = other if first.commission is None else first
     return replace(
-        known,
-        commission=commission,
-        commission_currency=currency,
-        sequence=fill.sequence if known.sequence is None else known.sequence,
-        premium_from=known.premium_from or fill.premium_from,
-        broker_pnl=fill.broker_pnl if known.broker_pnl is None else known.broker_pnl,
-        order_id=known.order_id or fill.order_id,
-        source=fill.source if final else known.source,
+        first,
+        time=fill.time if ours and not theirs else known.time,
+        commission=paid.commission,
+        commission_currency=paid.commission_currency,
+        sequence=other.sequence if first.sequence is None else first.sequence,
+        premium_from=first.premium_from or other.premium_from,
+        broker_pnl=other.broker_pnl if first.broker_pnl is None else first.broker_pnl,
+        order_id=first.order_id or other.order_id,
     )
+
+
+def _is_final(fill: Fill) -> bool:
+    return fill.source in STATEMENT_SOURCES

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from position_pipeline.accounting.exact import ZERO, plain
+from position_pipeline.accounting.exact import EXACT, ZERO, plain
 from position_pipeline.accounting.model import Adjustment, AdjustmentKind, Basis, Break, BreakClass, Holding
 
 if TYPE_CHECKING:
@@ -26,10 +26,17 @@ NOT_BOOKED = frozenset({"CASH", "BAG"})
 
 @dataclass(frozen=True, slots=True)
 class BookSide:
-    """What the book says of one instrument: the quantity, and when its first entry is."""
+    """What the book says of one instrument, and what it rests on.
+
+    `first_entry_at`, `bought` and `sold` are of its entries; `listed`: all of them are fills that the broker has listed to us, so that
+    what they do not explain was there before them. Only first contact asks for these.
+    """
 
     quantity: Decimal
     first_entry_at: datetime | None = None
+    bought: Decimal = ZERO
+    sold: Decimal = ZERO
+    listed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +54,13 @@ def reconcile(
     instruments: Mapping[str, Instrument],
     *,
     first_contact: bool,
+    unmet: frozenset[str] = frozenset(),
 ) -> Reconciliation:
     """Compare the union of both sides of one account, quantities exactly.
 
-    Instruments that the snapshot could not read are left out. At first contact, what the book lacks of a holding becomes an opening
-    balance; any other difference is a break, and the position stays as it is.
+    Instruments that the snapshot could not read are left out; `unmet` are those that no snapshot could read before this one. At first
+    contact, what the fills do not explain becomes an opening balance, unless a statement has told what was held before: then, and
+    at any later time, a difference is a break, and the position stays as it is.
     """
     held = {holding.instrument: holding for holding in snapshot.holdings}
     agreed: set[str] = set()
@@ -62,27 +71,18 @@ def reconcile(
         theirs = held.get(instrument, Holding(instrument, ZERO))
         if ours.quantity == theirs.quantity:
             agreed.add(instrument)
-        elif first_contact and _opens(ours.quantity, theirs.quantity):
+        elif (first_contact or instrument in unmet) and ours.listed:
             adjustments.append(_opening_balance(snapshot, ours, theirs, instruments[instrument]))
         else:
             breaks.append(_unexplained(snapshot, ours, theirs))
     return Reconciliation(frozenset(agreed), tuple(adjustments), tuple(breaks))
 
 
-def _opens(ours: Decimal, theirs: Decimal) -> bool:
-    """Whether holding more, in the direction of the broker's quantity, before our first entry explains the difference."""
-    return bool(theirs) and (theirs > 0) == (theirs - ours > 0)
-
-
 def _opening_balance(snapshot: Snapshot, ours: BookSide, theirs: Holding, instrument: Instrument) -> Adjustment:
-    before = theirs.quantity - ours.quantity
+    before = EXACT.subtract(theirs.quantity, ours.quantity)
     at = snapshot.taken_at if ours.first_entry_at is None else ours.first_entry_at - timedelta(microseconds=1)
-    known = theirs.average_price is not None
-    price = (
-        f"at the broker's average {plain(theirs.average_price)}"
-        if theirs.average_price is not None
-        else "at a cost that it does not tell"
-    )
+    price = theirs.average_price if _is_still_held(before, ours) else None
+    cost = "at a cost that it does not tell" if price is None else f"at the broker's average {plain(price)}"
     return Adjustment(
         id=f"opening:{snapshot.account}:{instrument.id}",
         account=snapshot.account,
@@ -92,18 +92,23 @@ def _opening_balance(snapshot: Snapshot, ours: BookSide, theirs: Holding, instru
         quantity=before,
         currency=instrument.currency,
         multiplier=instrument.multiplier,
-        price=theirs.average_price,
-        basis=Basis.BROKER if known else Basis.UNKNOWN,
+        price=price,
+        basis=Basis.UNKNOWN if price is None else Basis.BROKER,
         source=f"{snapshot.broker} snapshot",
         evidence=(
             f"First contact: the broker holds {plain(theirs.quantity)}, the fills it lists explain {plain(ours.quantity)}; "
-            f"the other {plain(before)} were held before, {price}."
+            f"the other {plain(before)} were held before, {cost}."
         ),
     )
 
 
+def _is_still_held(before: Decimal, ours: BookSide) -> bool:
+    """Whether something is left of what was held before the fills: only then is the broker's average one of it."""
+    return ours.sold < before if before > 0 else ours.bought < -before
+
+
 def _unexplained(snapshot: Snapshot, ours: BookSide, theirs: Holding) -> Break:
-    difference = theirs.quantity - ours.quantity
+    difference = EXACT.subtract(theirs.quantity, ours.quantity)
     return Break(
         account=snapshot.account,
         instrument=theirs.instrument,
@@ -111,7 +116,8 @@ def _unexplained(snapshot: Snapshot, ours: BookSide, theirs: Holding) -> Break:
         book_quantity=ours.quantity,
         broker_quantity=theirs.quantity,
         evidence=(
-            f"The book holds {plain(ours.quantity)}, the broker {plain(theirs.quantity)} ({'+' if difference > 0 else ''}{plain(difference)}), "
+            f"The book holds {plain(ours.quantity)}, the broker {plain(theirs.quantity)} "
+            f"({'+' if difference > 0 else ''}{plain(difference)}), "
             "and no fill that the broker lists explains it. The position keeps the book's quantity."
         ),
         proposal="Import a statement that covers the time since the last agreement: position-pipeline import FILE",

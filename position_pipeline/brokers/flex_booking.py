@@ -100,7 +100,7 @@ def _fill(trade: Trade, price: Decimal, premium_from: str | None) -> Fill:
         revision=trade.revision,
         sequence=row.serial("transactionID"),
         premium_from=premium_from,
-        order_id=row.id("ibOrderID"),
+        order_id=row.label("ibOrderID"),
         source=SOURCE,
         broker_pnl=None if row.asset == "CASH" else row.number("fifoPnlRealized"),
     )

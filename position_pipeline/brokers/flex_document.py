@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from xml.sax.xmlreader import AttributesImpl, Locator
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _CUT_OFF = re.compile(r"no element found|unclosed (token|CDATA section)|partial character")
 _TEXT_LIMIT = 4000
 
@@ -35,8 +34,8 @@ class StatementError(Exception):
 
 
 def quoted(text: str, limit: int = 80) -> str:
-    """A text from outside, fit for a message: one line, no control characters, not longer than `limit`."""
-    clean = _CONTROL.sub(" ", text[: limit * 4]).strip()
+    """A text from outside, fit for a message: one line, nothing but printable characters, not longer than `limit`."""
+    clean = "".join(each if each.isprintable() else " " for each in text[: limit * 4]).strip()
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
@@ -68,8 +67,8 @@ class Document:
     rows: list[RawRow] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
 
-    def refuse(self, line: int | None, message: str) -> StatementError:
-        where = f"{self.name}, line {line}" if line else self.name
+    def refuse(self, line: int | None, message: str, *, column: int | None = None) -> StatementError:
+        where = quoted(self.name) + (f", line {line}" if line else "") + ("" if column is None else f", column {column}")
         return StatementError(f"{where}: {message}")
 
 
@@ -108,7 +107,8 @@ def _not_well_formed(error: SAXParseException, handler: _Handler) -> StatementEr
         )
     return document.refuse(
         line,
-        f"column {column}: is not XML ({quoted(error.getMessage())}). Export the Flex query in XML format, not as text or CSV.",
+        f"is not XML ({quoted(error.getMessage())}). Export the Flex query in XML format, not as text or CSV.",
+        column=column,
     )
 
 

@@ -46,6 +46,7 @@ class Endings:
         kind, quantity = row.text("transactionType"), row.number("quantity") or ZERO
         if not kind:
             return
+        row.number("proceeds")
         day = self._day(row, "date")
         if kind == "Cash Settlement":
             self._cash[row.instrument_id, day] = row
@@ -100,8 +101,8 @@ def _delivers(option: Trade, leg: Trade) -> bool:
 
 
 def _same_action(option: Trade, leg: Trade) -> bool:
-    action = option.row.id("positionActionID")
-    return bool(action) and action == leg.row.id("positionActionID")
+    action = option.row.label("positionActionID")
+    return bool(action) and action == leg.row.label("positionActionID")
 
 
 def _same_contract(option: Trade, leg: Trade) -> bool:

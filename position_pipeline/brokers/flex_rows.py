@@ -75,6 +75,8 @@ def _built(text: str, found: Mapping[str, str | None]) -> tuple[date, time | Non
     zone = found["zone"]
     if zone is not None and zone not in _OFFSETS:
         raise RowError(f"{quoted(text)!r} names a time zone that Flex statements do not use")
+    if len(year) == 4 and not 1980 <= int(year) <= 2200:
+        raise RowError(f"{quoted(text)!r} is not a date of our time")
     try:
         on = date(int(year) + (2000 if len(year) == 2 else 0), _MONTHS.get(month.lower()) or int(month), int(day))
         at = time(*(int(digits[i : i + 2]) for i in range(0, len(digits), 2))) if digits else None
@@ -129,6 +131,13 @@ class Row:
         if text and not _ID.fullmatch(text):
             raise RowError(f"{name} {quoted(text)!r} is not an id")
         return "" if text == "0" else text
+
+    def label(self, name: str) -> str:
+        """An id that nothing depends on: empty when it does not look like one."""
+        try:
+            return self.id(name)
+        except RowError:
+            return ""
 
     def serial(self, name: str) -> int | None:
         """A broker's id as a number, None when there is none or it is no number."""

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 AFTER_THE_CLOSE = time(16, 20)
 """Book entries with a date but no time: IBKR stamps expiries, assignments and deliveries with 16:20."""
 
+READ_LATER = ("fifoPnlRealized", "cost", "closePrice", "proceeds")
+"""Numbers that booking a trade may ask for: whether they can be read is settled with the row."""
+
 REQUIRED = ("conid", "quantity", "tradePrice", "currency", "assetCategory")
 
 
@@ -98,8 +101,8 @@ def read_trades(rows: Iterable[Row], log: Log) -> list[Trade]:
 
 def _twice(before: Trade, trade: Trade, log: Log) -> None:
     same = all(getattr(before, name) == getattr(trade, name) for name in ("instrument", "time", "quantity", "price"))
-    if same and before.row.part != trade.row.part:
-        log.note("trades that stand in several statements of the file")
+    if same:
+        log.note("trades that stand in the file more than once: taken once")
         return
     log.refuse(trade.row, f"trade not taken: its id {trade.id} revision {trade.revision} is also that of line {before.row.line}")
     log.taint(trade.row)
@@ -135,6 +138,12 @@ def _check(row: Row, quantity: Decimal) -> None:
     if not row.asset:
         raise RowError("assetCategory is missing")
     row.instrument()
+    for name in READ_LATER:
+        row.number(name)
+    for name in ("transactionID", "tradeID", "origTransactionID", "origTradeID"):
+        row.id(name)
+    if row.text("tradeDate"):
+        row.time("tradeDate")
 
 
 def _cancels(row: Row) -> bool:
@@ -179,8 +188,8 @@ def _identity(row: Row, seen: Counter[tuple[int, str]], content: tuple[str, ...]
         return identity(execution)
     if number := row.id("transactionID") or row.id("tradeID"):
         return f"flex-{number}", 1
-    if row.id("ibOrderID"):
-        content = (row.id("ibOrderID"), *content)
+    if row.label("ibOrderID"):
+        content = (row.label("ibOrderID"), *content)
     else:
         log.note("trades without any id, named by their content: tick IB Execution ID and Transaction ID in the Flex query")
     digest = hashlib.sha256("|".join((row.account, *content)).encode()).hexdigest()[:16]

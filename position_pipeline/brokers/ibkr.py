@@ -231,8 +231,6 @@ class _Attempt:
         try:
             with asyncio.Runner() as runner:
                 self._loop = runner.get_loop()
-                # The default one prints to the terminal what we have already turned into words.
-                self._loop.set_exception_handler(_say_nothing)
                 self._session = runner.run(self._read())
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
             self._error = error
@@ -244,7 +242,3 @@ class _Attempt:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
         self._thread.join(GRACE)
-
-
-def _say_nothing(*_: object) -> None:
-    pass

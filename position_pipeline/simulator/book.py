@@ -12,7 +12,7 @@ from typing import Any
 
 from position_pipeline.simulator.commissions import commission_for
 from position_pipeline.simulator.ledger import ZERO, Execution, Holding, Ledger, Split
-from position_pipeline.simulator.scenario import FUTURES, Instrument, Scenario
+from position_pipeline.simulator.scenario import FUTURES, Account, Instrument, Scenario
 
 
 class BookError(ValueError):
@@ -36,12 +36,15 @@ class Book:
         return Ledger(start, one.factor, daily_settled=one.sec_type in FUTURES)
 
     def ledger(self, account: str, con_id: int) -> Ledger:
-        if account not in self._ledgers:
-            raise BookError(f"no account {account!r}; there are {', '.join(self._ledgers)}")
-        ledgers = self._ledgers[account]
+        ledgers = self._ledgers[self.account(account).id]
         if con_id not in ledgers:
             ledgers[con_id] = self._new_ledger(con_id, Holding())
         return ledgers[con_id]
+
+    def account(self, name: str) -> Account:
+        if name not in self.accounts:
+            raise BookError(f"no account {name!r}; there are {', '.join(self.accounts)}")
+        return self.accounts[name]
 
     def ledgers(self, account: str) -> Mapping[int, Ledger]:
         return self._ledgers.get(account, {})

@@ -4,6 +4,7 @@ Here: playing events, executing, correcting, splitting; every method says what c
 (`pushes.py`), the arithmetic (`ledger.py`).
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -23,9 +24,11 @@ from position_pipeline.simulator.play import Clock, Due, Timeline
 from position_pipeline.simulator.scenario import Instrument, Scenario
 from position_pipeline.simulator.values import Valuer
 
+_log = logging.getLogger(__name__)
 SIDES = {"BUY": "BOT", "BOT": "BOT", "SELL": "SLD", "SLD": "SLD"}
 KEEP = timedelta(days=8)
 SAVE_EVERY = Decimal(5)
+FORGET_EVERY = Decimal(3600)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class Broker:
     _executed: int = 0
     _next_price: Decimal = Decimal(0)
     _saved_at: Decimal = Decimal(0)
+    _forget_at: Decimal = Decimal(0)
     _commissions_due: list[tuple[Decimal, str]] = field(default_factory=list)
     _held_back: list[str] = field(default_factory=list)
     _day_start: dict[str, tuple[date, Decimal]] = field(default_factory=dict)
@@ -106,7 +110,10 @@ class Broker:
         """Everything that is due by now, in order; saved before anybody is told of it."""
         changes, elapsed = [], self.clock.elapsed
         while (moment := self.next_due()) is not None and moment <= elapsed:
-            changes += self._play_one(moment)
+            try:
+                changes += self._play_one(moment)
+            except BookError:  # a scenario may ask for what the book does not allow; the demo goes on
+                _log.exception("an event of scenario %r could not be played", self.scenario.name)
         told = any(change.kind != "prices" for change in changes)
         if told or elapsed - self._saved_at >= SAVE_EVERY:
             self.save()
@@ -297,9 +304,9 @@ class Broker:
 
     def save(self) -> None:
         self._saved_at = self.clock.elapsed
+        self._forget_old()
         if not self.state_file:
             return
-        self.book.forget_before(self.now() - KEEP)
         counters = {
             "scenario": [self.scenario.name, self.scenario.seed],
             "elapsed": str(self.clock.elapsed),
@@ -310,6 +317,12 @@ class Broker:
             "commissions_due": [[str(moment), exec_id] for moment, exec_id in self._commissions_due],
         }
         state.save(self.state_file, {**counters, **state.book_state(self.book)})
+
+    def _forget_old(self) -> None:
+        """Fills that no request can list any more become part of what is held, so that the book stays bounded."""
+        if self._saved_at >= self._forget_at and self.options.executions_since != "always":
+            self._forget_at = self._saved_at + FORGET_EVERY
+            self.book.forget_before(self.now() - KEEP)
 
     def _restore(self, saved: dict[str, Any]) -> None:
         if saved["scenario"] != [self.scenario.name, self.scenario.seed]:

@@ -210,9 +210,8 @@ class Simulator:
     def holdings(self, account: str) -> dict[int, tuple[Decimal, Decimal]]:
         """By conId: (quantity, average cost with multiplier and commissions); what is flat is left out."""
         book = self._broker.book
-        return self._call(
-            lambda: {one.con_id: (holding.quantity, holding.average_cost) for one, holding in book.held(account)}
-        )
+        held = self._call(lambda: list(book.held(book.account(account).id)))
+        return {one.con_id: (holding.quantity, holding.average_cost) for one, holding in held}
 
     def executions(self, account: str = "") -> list[Execution]:
         """Every execution of an account in every version, oldest first, whatever a request would list."""

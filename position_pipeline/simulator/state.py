@@ -26,6 +26,7 @@ class StateError(ValueError):
 
 def save(path: Path, values: Mapping[str, Any]) -> None:
     """Write beside the file, force it to disk, then take the file's name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.new")
     with beside.open("w", encoding="utf-8") as file:
         json.dump({"version": VERSION, **values}, file, separators=(",", ":"))

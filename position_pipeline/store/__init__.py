@@ -53,21 +53,13 @@ class Store:
 
     @contextmanager
     def syncing(self, account: str, *, wait: bool) -> Iterator[bool]:
-        """Hold the account's sync lock; yields False where another pass holds it and `wait` is off."""
-        sql, key = queries.load("sync"), {"account": account}
-        if wait:
-            self._connection.execute("SET lock_timeout = '300s'; SET statement_timeout = '300s'")
-            self._connection.execute(sql["sync_lock"], key)
-            self._connection.execute("SET lock_timeout = '60s'; SET statement_timeout = '60s'")
-            held = True
-        else:
-            row = self._connection.one(sql["try_sync_lock"], key)
-            held = bool(row and row["pg_try_advisory_lock"])
+        """Hold the account's sync lock; yields False where another pass holds it, with `wait` only when it does so for minutes."""
+        held = syncing.lock(self._connection, account, wait=wait)
         try:
             yield held
         finally:
             if held and not self._connection.raw.closed:
-                self._connection.execute(sql["sync_unlock"], key)
+                syncing.unlock(self._connection, account)
 
     def add_account(
         self,
@@ -108,12 +100,12 @@ class Store:
         with self._connection.transaction():
             recorded = book.record(self._connection, account, fills, adjustments, instruments)
             if recorded.fills or recorded.changes:
-                self._notify(account, recorded)
+                self._notify(account, recorded.fills, len(recorded.changes))
         return recorded
 
-    def _notify(self, account: str, recorded: Recorded) -> None:
+    def _notify(self, account: str, fills: int, positions: int) -> None:
         # A wake-up, not a store: NOTIFY carries 8000 bytes, so it says that there is news and not which.
-        payload = json.dumps({"account": account, "fills": recorded.fills, "positions": len(recorded.changes)})
+        payload = json.dumps({"account": account, "fills": fills, "positions": positions})
         self._connection.execute(queries.load("book")["notify"], {"payload": payload})
 
     @contextmanager
@@ -131,7 +123,11 @@ class Store:
     def reconcile(self, snapshot: Snapshot, instruments: Sequence[Instrument]) -> Reconciled:
         """Hold a proven snapshot against the book: marks, opening balances, breaks."""
         with self._connection.transaction():
-            return syncing.reconcile_account(self._connection, snapshot, instruments)
+            reconciled = syncing.reconcile_account(self._connection, snapshot, instruments)
+            news = set(reconciled.changes) | reconciled.marked | {*reconciled.opened, *reconciled.resolved}
+            if news:
+                self._notify(snapshot.account, 0, len(news))
+        return reconciled
 
     def save_sync(self, **values: Any) -> None:
         """Keep one attempt in the sync log; the names are the columns of `syncs`."""
@@ -140,7 +136,7 @@ class Store:
     def save_rejects(self, refused: Sequence[tuple[str, str, str]], source: str) -> int:
         """Keep what could not be taken, as (account, symbol, reason); how many of them are new."""
         found = {book.reject_id(*row): row for row in refused}
-        values = [(id, *row, source) for id, row in found.items()]
+        values = [(digest, *row, source) for digest, row in found.items()]
         return len(self._connection.many(queries.load("book")["add_rejects"], values, fetch=True))
 
     def save_cash(self, cash: Sequence[Sequence[Any]]) -> int:

@@ -5,15 +5,18 @@ Belongs here: psycopg2. Does not belong here: what is written (book.py, syncing.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import re
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
-from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, parse_dsn
 from psycopg2.extras import RealDictCursor, execute_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  it is a class
 
 Row = dict[str, Any]
 
@@ -23,23 +26,30 @@ SESSION = {
     "lock_timeout": "60s",
     # A process that hangs in the middle of a write must not keep the account's lock for ever.
     "idle_in_transaction_session_timeout": "60s",
+    # Nor one that was killed in the middle of a long statement, or whose machine is gone.
+    "client_connection_check_interval": "2s",
+    "tcp_keepalives_idle": "30s",
+    "tcp_keepalives_interval": "10s",
+    "tcp_keepalives_count": "3",
 }
 
 
 class DatabaseUnavailable(Exception):
-    """PostgreSQL cannot be reached; the text says where (without the password) and what to do."""
+    """PostgreSQL cannot be reached, or went away; the text says where (without the password) and what to do."""
 
 
 class Connection:
     """A thin shell over one psycopg2 connection in autocommit; `transaction()` makes the transactions."""
 
     def __init__(self, url: str) -> None:
-        options = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
+        ours = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
         try:
+            options = f"{parse_dsn(url).get('options', '')} {ours}"
             self._raw = psycopg2.connect(url, connect_timeout=10, application_name="position_pipeline", options=options)
         except (psycopg2.OperationalError, psycopg2.ProgrammingError) as error:
             raise DatabaseUnavailable(_explain(url, error)) from None
         self._raw.autocommit = True
+        self._where = _where(url)
 
     @property
     def raw(self) -> psycopg2.extensions.connection:
@@ -54,21 +64,34 @@ class Connection:
         if self._raw.info.transaction_status != TRANSACTION_STATUS_IDLE:
             yield
             return
-        self.execute("BEGIN")
+        # Whatever the server's default is: with a snapshot of the whole transaction, what was committed while we waited for an
+        # advisory lock would stay unseen.
+        self.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
         try:
             yield
         except BaseException:
             if not self._raw.closed:
-                self.execute("ROLLBACK")
+                with suppress(DatabaseUnavailable):
+                    self.execute("ROLLBACK")
             raise
         self.execute("COMMIT")
 
+    @contextmanager
+    def _cursor(self, factory: type[Cursor] | None = None) -> Iterator[Cursor]:
+        try:
+            with self._raw.cursor(cursor_factory=factory) as cursor:
+                yield cursor
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+            if not self._raw.closed:
+                raise
+            raise DatabaseUnavailable(f"PostgreSQL at {self._where} is gone: {_said(error)} Check that the server runs.") from None
+
     def execute(self, sql: str, values: Row | None = None) -> None:
-        with self._raw.cursor() as cursor:
+        with self._cursor() as cursor:
             cursor.execute(sql, values)
 
     def rows(self, sql: str, values: Row | None = None) -> list[Row]:
-        with self._raw.cursor(cursor_factory=RealDictCursor) as cursor:
+        with self._cursor(RealDictCursor) as cursor:
             cursor.execute(sql, values)
             return [dict(row) for row in cursor.fetchall()]
 
@@ -76,19 +99,33 @@ class Connection:
         found = self.rows(sql, values)
         return found[0] if found else None
 
-    def many(
-        self, sql: str, rows: Iterable[Sequence[Any]], *, template: str | None = None, fetch: bool = False
-    ) -> list[Any]:
+    def many(self, sql: str, rows: Iterable[Sequence[Any]], *, template: str | None = None, fetch: bool = False) -> list[Any]:
         """Run a statement whose `VALUES %s` takes all the rows, a thousand at a time."""
         rows = list(rows)
         if not rows:
             return []
-        with self._raw.cursor() as cursor:
+        with self._cursor() as cursor:
             found = execute_values(cursor, sql, rows, template=template, page_size=1000, fetch=fetch)
         return list(found or [])
 
 
 def _explain(url: str, error: Exception) -> str:
-    where = url.rpartition("@")[2].partition("?")[0] or "the given DATABASE_URL"
-    said = " ".join(str(error).split())
-    return f"PostgreSQL at {where} cannot be used: {said} Check DATABASE_URL and that the server runs; position-pipeline doctor shows both."
+    said = _without_secrets(_said(error), url)
+    return (
+        f"PostgreSQL at {_where(url)} cannot be used: {said} "
+        "Check DATABASE_URL and that the server runs; position-pipeline doctor shows both."
+    )
+
+
+def _where(url: str) -> str:
+    return url.rpartition("@")[2].partition("?")[0] or "the given DATABASE_URL"
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _without_secrets(said: str, url: str) -> str:
+    """A URL that cannot be read is quoted by libpq in pieces, and a piece may be of the password."""
+    secret = url.partition("://")[2].rpartition("@")[0].partition(":")[2] + url.partition("?")[2]
+    return re.sub(r'"([^"]+)"', lambda quoted: '"..."' if quoted[1] in secret else quoted[0], said)

@@ -6,7 +6,7 @@ Belongs here: reads that change nothing. Does not belong here: formatting, ages,
 from __future__ import annotations
 
 from datetime import UTC
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from position_pipeline.store import queries
 
@@ -72,6 +72,26 @@ class Reading:
     def disagreements(self) -> list[Row]:
         """Positions whose quantity is not what the broker's last proven snapshot says."""
         return self._rows("disagreements")
+
+    def row_counts(self) -> Row:
+        """How many rows snapshots, executions, positions, closes and position_events have."""
+        return self._rows("row_counts")[0]
+
+    def position_sums(self) -> list[Row]:
+        """Per currency: positions, unpriced, market_value, unrealized_pnl."""
+        return self._rows("position_sums")
+
+    def close_sums(self) -> list[Row]:
+        """Per currency: closes, unknown (their basis or a commission is not known), net_pnl of the others."""
+        return self._rows("close_sums")
+
+    def event_counts(self) -> list[Row]:
+        """Per type, how many steps in the life of positions."""
+        return self._rows("event_counts")
+
+    def newest(self, what: Literal["executions", "closes", "events"], limit: int) -> list[Row]:
+        """The last rows of one history, newest first."""
+        return self._rows(f"newest_{what}", limit=limit)
 
     def scheduler_beat(self) -> datetime | None:
         """When Dagster's scheduler last said that it lives, None if it never ran on this database."""

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2.extras import Json
 
+from position_pipeline.accounting.exact import plain
 from position_pipeline.accounting.model import (
     Adjustment,
     AdjustmentKind,
     Basis,
     Close,
+    EventType,
     Fill,
     Instrument,
     Lot,
@@ -59,10 +61,9 @@ def instrument(row: Row) -> Instrument:
 
 def execution_row(fill: Fill) -> tuple[Any, ...]:
     f = fill
-    currency = f.commission_currency if f.commission is None else f.commission_currency or f.currency
     return (
         f.account, f.execution_id, f.revision, f.instrument, f.side.value, f.quantity, f.price, f.multiplier, f.currency,
-        f.commission, currency, f.time, f.order_id, f.source, f.sequence, f.premium_from, f.broker_pnl,
+        f.commission, f.commission_currency, f.time, f.order_id, f.source, f.sequence, f.premium_from, f.broker_pnl,
     )  # fmt: skip
 
 
@@ -204,13 +205,26 @@ def close(row: Row) -> Close:
     )
 
 
+def event(row: Row) -> PositionEvent:
+    return PositionEvent(
+        account=row["account"],
+        instrument=row["instrument"],
+        type=EventType(row["type"]),
+        at=row["at"],
+        quantity_before=row["quantity_before"],
+        quantity_after=row["quantity_after"],
+        cycle=row["cycle"],
+        cause=row["cause"],
+    )
+
+
 def event_row(event: PositionEvent) -> tuple[Any, ...]:
     e = event
     return (e.account, e.instrument, e.type.value, e.at, e.quantity_before, e.quantity_after, e.cycle, e.cause)
 
 
 def _fees_json(fees: Fees) -> Json | None:
-    return Json({currency: str(amount) for currency, amount in fees}) if fees else None
+    return Json({currency: plain(amount) for currency, amount in fees}) if fees else None
 
 
 def _fees(value: Mapping[str, str] | None) -> Fees:

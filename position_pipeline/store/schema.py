@@ -26,6 +26,10 @@ metadata = sa.MetaData(
 Text, Numeric, Integer, BigInteger, Boolean = sa.Text, sa.Numeric, sa.Integer, sa.BigInteger, sa.Boolean
 Time = sa.DateTime(timezone=True)
 METHODS = "'average', 'fifo', 'lifo', 'hifo'"
+EVENTS = (
+    "'opened', 'increased', 'reduced', 'closed', 'flipped', 'split', 'transferred', 'adjusted', 'renamed', 'expired', 'assigned', "
+    "'exercised'"
+)
 BASES = "'fills', 'statement', 'broker', 'unknown'"
 NOW = sa.text("now()")
 
@@ -38,6 +42,13 @@ def column(name: str, kind: sa.types.TypeEngine[Any] | type, comment: str = "", 
 
 def generated_id() -> sa.Column[Any]:
     return sa.Column("id", BigInteger, sa.Identity(always=True), primary_key=True)
+
+
+def finite(*columns: str) -> sa.CheckConstraint:
+    """NUMERIC takes NaN and infinities; the book does not. NaN counts as greater than everything."""
+    return sa.CheckConstraint(
+        " AND ".join(f"{name} > '-Infinity' AND {name} < 'Infinity'" for name in " ".join(columns).split()), name="finite"
+    )
 
 
 def account_key(**options: Any) -> sa.Column[Any]:
@@ -84,6 +95,7 @@ instruments = sa.Table(
     column("description", Text, server_default=""),
     column("first_seen_at", Time, server_default=NOW),
     sa.CheckConstraint("multiplier > 0", name="multiplier"),
+    finite("multiplier strike"),
     sa.CheckConstraint("position(':' IN instrument) > 1", name="instrument"),
     comment="One row is one thing that is traded, as first seen: expired contracts cannot be asked for again.",
 )
@@ -94,9 +106,7 @@ executions = sa.Table(
     generated_id(),
     account_key(),
     column("execution_id", Text, "the broker's id without its revision"),
-    column(
-        "revision", Integer, "a correction has the same execution_id and a higher revision; the highest is believed"
-    ),
+    column("revision", Integer, "a correction has the same execution_id and a higher revision; the highest is believed"),
     instrument_key(),
     column("side", Text),
     column("quantity", Numeric, "unsigned; 0 is a bust"),
@@ -107,16 +117,18 @@ executions = sa.Table(
     column("commission_currency", Text, nullable=True),
     column("time", Time, "the broker's time of the fill"),
     column("order_id", Text, server_default=""),
-    column("source", Text, "what delivered it first"),
+    column("source", Text, "what delivered it: an API, or the statement that has the final word"),
     column("sequence", BigInteger, "the broker's rising number, where it gives one", nullable=True),
     column("premium_from", Text, "the assignment or exercise whose premium this share leg carries", nullable=True),
     column("broker_pnl", Numeric, "the broker's own realised P&L of this execution", nullable=True),
     column("recorded_at", Time, server_default=NOW),
     sa.UniqueConstraint("account", "execution_id", "revision"),
     sa.CheckConstraint("side IN ('BUY', 'SELL')", name="side"),
-    sa.CheckConstraint("quantity >= 0 AND quantity < 'Infinity'", name="quantity"),
-    sa.CheckConstraint("price > '-Infinity' AND price < 'Infinity'", name="price"),
+    sa.CheckConstraint("execution_id <> ''", name="execution_id"),
+    sa.CheckConstraint("quantity >= 0", name="quantity"),
+    sa.CheckConstraint("multiplier > 0", name="multiplier"),
     sa.CheckConstraint("revision >= 0", name="revision"),
+    finite("quantity price multiplier commission broker_pnl"),
     sa.CheckConstraint("(commission IS NULL) OR (commission_currency IS NOT NULL)", name="commission"),
     sa.Index(None, "account", "instrument", "time"),
     comment="One row is one revision of one fill at the broker. Rows are never deleted.",
@@ -125,8 +137,8 @@ executions = sa.Table(
 adjustments = sa.Table(
     "adjustments",
     metadata,
+    account_key(primary_key=True),
     column("id", Text, "deterministic: the same cause gives the same id", primary_key=True),
-    account_key(),
     instrument_key(),
     column("kind", Text),
     column("time", Time, "when it takes its place in the book"),
@@ -134,7 +146,7 @@ adjustments = sa.Table(
     column("currency", Text),
     column("multiplier", Numeric),
     column("price", Numeric, "per unit; NULL: not known", nullable=True),
-    column("cost", Numeric, "the total where it is known better than by the price", nullable=True),
+    column("cost", Numeric, "of an opening_lot: the total, where it is known better than by the price", nullable=True),
     column("commission", Numeric, nullable=True),
     column("basis", Text),
     column("sequence", BigInteger, nullable=True),
@@ -143,6 +155,9 @@ adjustments = sa.Table(
     column("recorded_at", Time, server_default=NOW),
     sa.CheckConstraint("kind IN ('opening_balance', 'opening_lot', 'expiry', 'assignment', 'exercise')", name="kind"),
     sa.CheckConstraint(f"basis IN ({BASES})", name="basis"),
+    sa.CheckConstraint("kind = 'opening_lot' OR cost IS NULL", name="cost"),
+    sa.CheckConstraint("multiplier > 0", name="multiplier"),
+    finite("quantity price multiplier cost commission"),
     sa.Index(None, "account", "instrument", "time"),
     comment="One row is one entry of the book that is no fill.",
 )
@@ -186,12 +201,8 @@ positions = sa.Table(
     column("last_entry_rank", Integer, nullable=True),
     column("last_entry_sequence", sa.Double, nullable=True),
     column("last_entry_id", Text, nullable=True),
-    column(
-        "last_synced_at", Time, "of the last sync that changed the row; accounts.last_synced_at is later", nullable=True
-    ),
-    column(
-        "sync_error", Text, "why the last sync could not read this symbol; the row is as it was before", nullable=True
-    ),
+    column("last_synced_at", Time, "of the last sync that changed the row; accounts.last_synced_at is later", nullable=True),
+    column("sync_error", Text, "why the last sync could not read this symbol; the row is as it was before", nullable=True),
     sa.Column("market_value", Numeric, sa.Computed("quantity * market_price * multiplier", persisted=True)),
     sa.Column("unrealized_pnl", Numeric, sa.Computed("quantity * market_price * multiplier - cost", persisted=True)),
     sa.Column(
@@ -203,7 +214,11 @@ positions = sa.Table(
     sa.CheckConstraint(f"method IN ({METHODS})", name="method"),
     sa.CheckConstraint(f"basis_quality IN ({BASES})", name="basis_quality"),
     sa.CheckConstraint("(cost IS NULL) = (basis_quality = 'unknown')", name="cost"),
-    sa.CheckConstraint("quantity <> 0 OR (cost = 0 AND open_commission = 0)", name="flat"),
+    sa.CheckConstraint("quantity <> 0 OR (cost = 0 AND open_commission = 0 AND average_price IS NULL)", name="flat"),
+    finite(
+        "quantity broker_quantity average_price cost open_commission broker_average_price market_price",
+        "realized_gross relieved_commission closing_commission",
+    ),
     comment="One row is what the book says we hold, or held, of one instrument in one account.",
 )
 
@@ -223,7 +238,13 @@ lots = sa.Table(
     column("basis", Text),
     column("fees", JSONB, "commissions in other currencies than the trade's", nullable=True),
     sa.ForeignKeyConstraint(["account", "instrument"], ["positions.account", "positions.instrument"]),
+    sa.ForeignKeyConstraint(
+        ["account", "opening_id", "opening_revision"],
+        ["executions.account", "executions.execution_id", "executions.revision"],
+        name="lots_opening_fill_fkey",
+    ),
     sa.CheckConstraint("quantity <> 0", name="quantity"),
+    finite("quantity price cost commission"),
     sa.CheckConstraint("(cost IS NULL) = (basis = 'unknown')", name="cost"),
     comment="One row is one open part of a position.",
 )
@@ -240,8 +261,13 @@ def _entry(name: str) -> list[sa.schema.SchemaItem]:
             ["executions.account", "executions.execution_id", "executions.revision"],
             name=f"closes_{name}_fill_fkey",
         ),
-        sa.ForeignKeyConstraint([f"{name}_adjustment"], ["adjustments.id"], name=f"closes_{name}_adjustment_fkey"),
+        sa.ForeignKeyConstraint(
+            ["account", f"{name}_adjustment"],
+            ["adjustments.account", "adjustments.id"],
+            name=f"closes_{name}_adjustment_fkey",
+        ),
         sa.CheckConstraint(f"num_nonnulls({name}_revision, {name}_adjustment) = 1", name=f"{name}_exists"),
+        sa.CheckConstraint(f"{name}_adjustment = {name}_id", name=f"{name}_adjustment"),
     ]
 
 
@@ -273,6 +299,11 @@ closes = sa.Table(
     column("superseded_at", Time, "when the book ceased to say so; NULL: it says so now", nullable=True),
     sa.Column("net_pnl", Numeric, sa.Computed("gross_pnl - opening_commission - closing_commission", persisted=True)),
     sa.CheckConstraint("quantity <> 0", name="quantity"),
+    sa.CheckConstraint("gross_pnl IS NOT NULL OR basis = 'unknown'", name="gross_pnl"),
+    sa.CheckConstraint("cost IS NOT NULL OR basis = 'unknown'", name="cost"),
+    sa.CheckConstraint("superseded_at >= believed_at", name="superseded_at"),
+    finite("quantity entry_price exit_price cost gross_pnl opening_commission closing_commission premium"),
+    sa.CheckConstraint(f"basis IN ({BASES})", name="basis"),
     sa.CheckConstraint("closed_at >= opened_at OR basis <> 'fills'", name="closed_at"),
     sa.CheckConstraint(f"method IN ({METHODS})", name="method"),
     sa.Index(
@@ -302,6 +333,18 @@ position_events = sa.Table(
     column("cause", Text, "the fill or adjustment"),
     column("believed_at", Time, server_default=NOW),
     column("superseded_at", Time, nullable=True),
+    sa.CheckConstraint(f"type IN ({EVENTS})", name="type"),
+    sa.CheckConstraint("superseded_at >= believed_at", name="superseded_at"),
+    finite("quantity_before quantity_after"),
+    sa.Index(
+        "position_events_believed_key",
+        "account",
+        "instrument",
+        "cause",
+        "type",
+        unique=True,
+        postgresql_where=sa.text("superseded_at IS NULL"),
+    ),
     sa.Index(None, "account", "instrument", "at"),
     comment="One row is one step in the life of a position. Superseded rows stay.",
 )
@@ -315,7 +358,7 @@ snapshots = sa.Table(
     column("broker", Text),
     column("taken_at", Time),
     column("status", Text),
-    column("reason", Text, "why it was rejected, or what is missing", server_default=""),
+    column("reason", Text, "why it was rejected", server_default=""),
     column("holdings", Integer, "how many"),
     column(
         "digest",
@@ -327,7 +370,8 @@ snapshots = sa.Table(
     column("values", JSONB, "the account's own totals, as text", server_default="{}"),
     column("errors", JSONB, "symbols that could not be read", server_default="{}"),
     sa.CheckConstraint("status IN ('complete', 'partial', 'rejected')", name="status"),
-    sa.CheckConstraint("(status = 'complete') OR (reason <> '')", name="reason"),
+    sa.CheckConstraint("status <> 'rejected' OR reason <> ''", name="reason"),
+    sa.CheckConstraint("status <> 'partial' OR errors <> '{}'", name="errors"),
     sa.Index(None, "account", "id"),
     comment="One row is one answer of a broker for one account; a rejected one never touches the book.",
 )
@@ -343,6 +387,7 @@ holdings = sa.Table(
     column("market_price", Numeric, nullable=True),
     column("market_value", Numeric, nullable=True),
     column("unrealized_pnl", Numeric, nullable=True),
+    finite("quantity average_price raw_average_cost market_price market_value unrealized_pnl"),
     comment="One row is what a broker said it holds of one instrument; written when quantities or averages change.",
 )
 
@@ -366,9 +411,7 @@ syncs = sa.Table(
     column("snapshot_status", Text, nullable=True),
     column("duration_ms", Integer),
     column("own_ms", Numeric, "our own work, from the broker's last byte to the end", nullable=True),
-    sa.CheckConstraint(
-        "outcome IN ('synced', 'unchanged', 'partial', 'rejected', 'failed', 'already_running')", name="outcome"
-    ),
+    sa.CheckConstraint("outcome IN ('synced', 'unchanged', 'partial', 'rejected', 'failed', 'already_running')", name="outcome"),
     sa.Index(None, "account", "id"),
     comment="One row is one attempt to sync one account, whatever came of it.",
 )
@@ -389,9 +432,9 @@ breaks = sa.Table(
     column("proposal", Text, server_default=""),
     column("evidence", Text, server_default=""),
     sa.CheckConstraint("status IN ('open', 'resolved', 'dismissed')", name="status"),
-    sa.Index(
-        "breaks_open_key", "account", "instrument", "class", unique=True, postgresql_where=sa.text("status = 'open'")
-    ),
+    sa.CheckConstraint("(status = 'resolved') = (resolved_at IS NOT NULL)", name="resolved_at"),
+    finite("book_quantity broker_quantity"),
+    sa.Index("breaks_open_key", "account", "instrument", "class", unique=True, postgresql_where=sa.text("status = 'open'")),
     comment="One row is one difference between book and broker, from when it was first seen until it is gone.",
 )
 
@@ -421,6 +464,7 @@ cash_rows = sa.Table(
     column("time", Time),
     column("instrument", Text, server_default=""),
     column("description", Text, server_default=""),
+    finite("amount"),
     comment="One row is one movement of cash that is no trade: dividends, interest, fees, deposits.",
 )
 

@@ -1,4 +1,4 @@
-"""Keeping snapshots, and carrying out what reconciliation says, in the caller's transaction.
+"""Keeping snapshots, and carrying out what reconciliation says, in the caller's transaction; and the lock of a pass.
 
 Belongs here: SQL around `accounting.reconciliation`, the break rows, the sync log. Does not belong here: the verdicts themselves.
 """
@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from psycopg2.errors import DeadlockDetected, LockNotAvailable
 from psycopg2.extras import Json
 
-from position_pipeline.accounting.exact import ZERO
-from position_pipeline.accounting.model import Break, Holding, Snapshot
-from position_pipeline.accounting.reconciliation import NOT_BOOKED, BookSide, Reconciliation, reconcile
+from position_pipeline.accounting.arrivals import STATEMENT_SOURCES
+from position_pipeline.accounting.exact import ZERO, plain
+from position_pipeline.accounting.model import Holding
+from position_pipeline.accounting.reconciliation import NOT_BOOKED, BookSide, reconcile
 from position_pipeline.store import queries
-from position_pipeline.store.book import make_room, record
+from position_pipeline.store.book import described, make_room, record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
     from decimal import Decimal
 
-    from position_pipeline.accounting.model import Instrument
+    from position_pipeline.accounting.model import Break, Instrument, Snapshot
+    from position_pipeline.accounting.reconciliation import Reconciliation
     from position_pipeline.store.book import Change
     from position_pipeline.store.connection import Connection, Row
 
@@ -52,6 +55,36 @@ class Reconciled:
     opened: tuple[str, ...] = ()
     open_breaks: int = 0
     resolved: tuple[str, ...] = ()
+
+
+PATIENCE = "300s"
+"""How long one pass waits for another of the same account."""
+
+LONGEST_SILENCE = "900s"
+"""A pass that says nothing to the database for so long hangs; no broker timeout is longer than ten minutes."""
+
+
+def lock(connection: Connection, account: str, *, wait: bool) -> bool:
+    """Take the account's sync lock, for the session; False where another session has it and does not give it up in time."""
+    key = {"account": account}
+    if wait:
+        try:
+            with connection.transaction():
+                connection.execute(SQL["wait_for_lock"], {"patience": PATIENCE})
+                connection.execute(SQL["sync_lock"], key)
+        except (LockNotAvailable, DeadlockDetected):
+            return False
+    else:
+        row = connection.one(SQL["try_sync_lock"], key)
+        if row is None or not row["held"]:
+            return False
+    connection.execute(SQL["end_when_idle"], {"after": LONGEST_SILENCE})
+    return True
+
+
+def unlock(connection: Connection, account: str) -> None:
+    connection.execute(SQL["sync_unlock"], {"account": account})
+    connection.execute(SQL["end_when_idle"], {"after": "0"})
 
 
 def save_snapshot(connection: Connection, snapshot: Snapshot, connection_name: str) -> int:
@@ -83,8 +116,12 @@ def save_snapshot(connection: Connection, snapshot: Snapshot, connection_name: s
 
 
 def _digest(holdings: Sequence[Holding]) -> str:
-    lines = sorted(f"{h.instrument}|{h.quantity.normalize()}|{h.raw_average_cost}" for h in holdings)
+    lines = sorted(f"{h.instrument}|{_digits(h.quantity)}|{_digits(h.raw_average_cost)}" for h in holdings)
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
+
+
+def _digits(value: Decimal | None) -> str:
+    return "" if value is None else plain(value)
 
 
 def _kept_values(snapshot: Snapshot) -> list[list[str]]:
@@ -103,46 +140,62 @@ def reconcile_account(connection: Connection, snapshot: Snapshot, instruments: S
     connection.execute(BOOK["lock_account"], {"account": snapshot.account})
     account = connection.one(BOOK["account"], {"account": snapshot.account})
     assert account is not None, "an account is added before it is reconciled"
-    described = {instrument.id: instrument for instrument in instruments}
-    snapshot = _positions_only(snapshot, described)
-    sides = {row["instrument"]: row for row in connection.rows(SQL["book_side"], _book_side_values(snapshot))}
+    kinds = {instrument.id: instrument for instrument in instruments}
+    snapshot = _positions_only(snapshot, kinds)
+    sides = _sides(connection, snapshot.account)
     first = account["first_proven_at"] is None
-    verdict = reconcile(_book(connection, snapshot, sides, first), snapshot, described, first_contact=first)
+    if first:
+        kinds |= described(connection, sides)
+    unmet = frozenset() if first else _unmet(connection, snapshot, sides, kinds)
+    book = _book(connection, snapshot.account, sides, to_the_ground=first or bool(unmet))
+    verdict = reconcile(book, snapshot, kinds, first_contact=first, unmet=unmet)
     changes: Mapping[str, Change] = {}
     if verdict.adjustments:
         changes = record(connection, snapshot.account, (), verdict.adjustments, instruments).changes
-    new = [b.instrument for b in verdict.breaks if b.instrument not in sides]
-    make_room(connection, snapshot.account, [described[instrument] for instrument in new])
-    if verdict.adjustments or new:
-        sides = {row["instrument"]: row for row in connection.rows(SQL["book_side"], _book_side_values(snapshot))}
+    strangers = [kinds[found.instrument] for found in verdict.breaks if found.instrument not in sides]
+    make_room(connection, snapshot.account, strangers)
+    if verdict.adjustments or strangers:
+        sides = _sides(connection, snapshot.account)
     marked = _mark(connection, snapshot, sides)
     opened, still_open, resolved = _keep_breaks(connection, snapshot, verdict)
     connection.execute(SQL["mark_account"], {"account": snapshot.account, "at": snapshot.taken_at})
-    held = frozenset(i for i, row in sides.items() if row["quantity"]) | {h.instrument for h in snapshot.holdings}
-    return Reconciled(changes, marked, held, opened, still_open, resolved)
+    held = {instrument for instrument, row in sides.items() if row["quantity"]} | {h.instrument for h in snapshot.holdings if h.quantity}
+    return Reconciled(changes, marked, frozenset(held - snapshot.unread), opened, still_open, resolved)
 
 
-def _book_side_values(snapshot: Snapshot) -> Row:
-    return {"account": snapshot.account, "not_booked": sorted(NOT_BOOKED)}
+def _sides(connection: Connection, account: str) -> dict[str, Row]:
+    values = {"account": account, "not_booked": sorted(NOT_BOOKED)}
+    return {row["instrument"]: row for row in connection.rows(SQL["book_side"], values)}
 
 
-def _positions_only(snapshot: Snapshot, described: Mapping[str, Instrument]) -> Snapshot:
-    kept = tuple(h for h in snapshot.holdings if described[h.instrument].sec_type not in NOT_BOOKED)
-    if len(kept) == len(snapshot.holdings):
-        return snapshot
-    return Snapshot(
-        snapshot.account, snapshot.broker, snapshot.taken_at, snapshot.status, kept, snapshot.values, snapshot.reason,
-        snapshot.errors, snapshot.unread,
-    )  # fmt: skip
+def _positions_only(snapshot: Snapshot, kinds: Mapping[str, Instrument]) -> Snapshot:
+    kept = tuple(h for h in snapshot.holdings if kinds[h.instrument].sec_type not in NOT_BOOKED)
+    return snapshot if len(kept) == len(snapshot.holdings) else replace(snapshot, holdings=kept)
 
 
-def _book(connection: Connection, snapshot: Snapshot, sides: Mapping[str, Row], first: bool) -> dict[str, BookSide]:
-    """The book's side; where its entries begin matters only at first contact."""
-    begins = {}
-    if first:
-        found = connection.rows(SQL["first_entries"], {"account": snapshot.account})
-        begins = {row["instrument"]: row["first_entry_at"] for row in found}
-    return {instrument: BookSide(row["quantity"], begins.get(instrument)) for instrument, row in sides.items()}
+def _unmet(connection: Connection, snapshot: Snapshot, sides: Mapping[str, Row], kinds: Mapping[str, Instrument]) -> frozenset[str]:
+    """Holdings that first contact could not read, and that no sync has read since: this is first contact for them."""
+    row = connection.one(SQL["unread_at_first"], {"account": snapshot.account})
+    if row is None or not row["symbols"]:
+        return frozenset()
+    met = {instrument for instrument, side in sides.items() if side["broker_quantity"] is not None}
+    unread = set(row["symbols"])
+    held = {h.instrument for h in snapshot.holdings} | set(sides)
+    kinds = {**described(connection, held - met), **kinds}
+    return frozenset(i for i in held - met if not unread.isdisjoint(_names(i, kinds[i].symbol)))
+
+
+def _names(instrument: str, symbol: str) -> tuple[str, ...]:
+    """How a snapshot may name an instrument that it could not read: the label may be longer than what was read of it."""
+    return (symbol, symbol.partition(" ")[0], f"{symbol} ({instrument})", f"{symbol.partition(' ')[0]} ({instrument})", instrument)
+
+
+def _book(connection: Connection, account: str, sides: Mapping[str, Row], *, to_the_ground: bool) -> dict[str, BookSide]:
+    """The book's side; what it rests on matters only at first contact."""
+    values = {"account": account, "statements": sorted(STATEMENT_SOURCES)}
+    found = connection.rows(SQL["what_it_rests_on"], values) if to_the_ground else ()
+    ground = {row.pop("instrument"): row for row in found}
+    return {instrument: BookSide(row["quantity"], **ground.get(instrument, {})) for instrument, row in sides.items()}
 
 
 def _mark(connection: Connection, snapshot: Snapshot, sides: Mapping[str, Row]) -> frozenset[str]:
@@ -153,35 +206,32 @@ def _mark(connection: Connection, snapshot: Snapshot, sides: Mapping[str, Row]) 
         if instrument in snapshot.unread:
             continue
         theirs = held.get(instrument, Holding(instrument, ZERO))
-        price = row["market_price"] if theirs.market_price is None else theirs.market_price
-        stored = (row["broker_quantity"], row["broker_average_price"])
-        if stored != (theirs.quantity, theirs.average_price):
+        if (row["broker_quantity"], row["broker_average_price"]) != (theirs.quantity, theirs.average_price):
             marked.add(instrument)
-        if instrument in marked or price != row["market_price"] or row["sync_error"]:
+        priced = theirs.market_price is not None and theirs.market_price != row["market_price"]
+        if instrument in marked or priced or row["sync_error"]:
             changed.append((snapshot.account, instrument, *_marks(theirs), snapshot.taken_at))
-    connection.many(
-        SQL["mark_positions"], changed, template="(%s, %s, %s::numeric, %s::numeric, %s::numeric, %s::timestamptz)"
-    )
-    symbols = {row["symbol"]: instrument for instrument, row in sides.items()}
-    unread = [
-        (snapshot.account, symbols[symbol], error) for symbol, error in snapshot.errors.items() if symbol in symbols
-    ]
+    connection.many(SQL["mark_positions"], changed, template="(%s, %s, %s::numeric, %s::numeric, %s::numeric, %s::timestamptz)")
+    unread = [(snapshot.account, i, _error_of(snapshot, i, sides[i]["symbol"])) for i in sorted(snapshot.unread & set(sides))]
     connection.many(SQL["mark_unread"], unread)
     return frozenset(marked)
+
+
+def _error_of(snapshot: Snapshot, instrument: str, symbol: str) -> str:
+    found = (snapshot.errors[name] for name in _names(instrument, symbol) if name in snapshot.errors)
+    return next(found, "what the broker said of it could not be read")
 
 
 def _marks(holding: Holding) -> tuple[Decimal | None, ...]:
     return (holding.quantity, holding.average_price, holding.market_price)
 
 
-def _keep_breaks(
-    connection: Connection, snapshot: Snapshot, verdict: Reconciliation
-) -> tuple[tuple[str, ...], int, tuple[str, ...]]:
-    """Open new breaks, see old ones again, resolve those whose cause is gone: (opened, open altogether, resolved) by instrument."""
-    stored = {
-        (row["instrument"], row["class"]): row
-        for row in connection.rows(SQL["open_breaks"], {"account": snapshot.account})
-    }
+def _keep_breaks(connection: Connection, snapshot: Snapshot, verdict: Reconciliation) -> tuple[tuple[str, ...], int, tuple[str, ...]]:
+    """Open new breaks, see old ones again, resolve those whose cause is gone: (opened, open altogether, resolved) by instrument.
+
+    Those of instruments that could not be read stay as they are.
+    """
+    stored = {(row["instrument"], row["class"]): row for row in connection.rows(SQL["open_breaks"], {"account": snapshot.account})}
     opened = []
     for found in verdict.breaks:
         row = stored.pop((found.instrument, found.cls.value), None)
@@ -194,11 +244,12 @@ def _keep_breaks(
     gone = [row for row in stored.values() if row["instrument"] not in snapshot.unread]
     if gone:
         connection.execute(SQL["resolve_breaks"], {"ids": [row["id"] for row in gone], "at": snapshot.taken_at})
-    return tuple(opened), len(verdict.breaks), tuple(row["instrument"] for row in gone)
+    still_open = len(verdict.breaks) + len(stored) - len(gone)
+    return tuple(opened), still_open, tuple(row["instrument"] for row in gone)
 
 
 def _break_values(found: Break, at: datetime) -> Row:
-    cause = "\x1f".join((found.account, found.instrument, found.cls.value, at.isoformat()))
+    cause = f"{found.account}\x1f{found.instrument}\x1f{found.cls.value}\x1f{at.isoformat()}"
     return {
         "id": hashlib.sha256(cause.encode()).hexdigest()[:12],
         "account": found.account,

@@ -348,6 +348,7 @@ def test_an_execution_that_cannot_be_read_keeps_its_instrument_out_of_the_snapsh
     assert snapshot.status is SnapshotStatus.PARTIAL
     assert snapshot.unread == {"ibkr:265598"}
     assert "US/Nowhere" in snapshot.errors["AAPL"]
+    assert snapshot.holdings == ()
 
 
 @pytest.mark.parametrize("changed", [{"side": "HELD"}, {"shares": "-3"}, {"shares": ""}, {"price": "n/a"}])

@@ -1,5 +1,6 @@
 """The client library under test: ib_insync or ib_async, whichever is installed (they never share an environment)."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,3 +19,11 @@ def until(ib: Any, condition: Callable[[], object], timeout: float = 5) -> None:
     while not condition():
         assert library.util.getLoop().time() < ends, "it did not come to be"
         ib.waitOnUpdate(timeout=0.2)
+
+
+def until_alone(broker: Any, timeout: float = 5) -> None:
+    """Wait until the broker has noticed that its clients are gone."""
+    ends = time.monotonic() + timeout
+    while broker.clients:
+        assert time.monotonic() < ends, f"still there: {broker.clients}"
+        library.util.sleep(0.005)

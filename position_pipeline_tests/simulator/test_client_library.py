@@ -10,7 +10,7 @@ import pytest
 from position_pipeline.simulator import Simulator, default_scenario, many_positions
 
 from .conftest import AAPL, KO, NOON, SAP
-from .ib_library import HIGHEST_VERSION, library, until
+from .ib_library import HIGHEST_VERSION, library, until, until_alone
 
 Connect = Callable[..., Any]
 
@@ -161,6 +161,26 @@ def test_execution_events_fire_only_for_an_order_the_client_knows(
     until(ib, lambda: ib.fills() and ib.fills()[-1].commissionReport.execId)
     assert heard == (["execution", "commission"] if known else [])
     assert [trade.orderStatus.status for trade in ib.trades()] == (["Filled"] if known else [])
+
+
+def test_client_zero_hears_what_another_client_ordered_and_a_third_does_not(
+    broker: Simulator, connect: Connect
+) -> None:
+    third, zero = connect(broker, clientId=1), connect(broker, clientId=0)
+    broker.execute("U1", "AAPL", "BUY", 10, "230.10", client_id=7)
+    until(zero, zero.fills)
+    until(third, lambda: any(row.position == 110 for row in third.positions("U1")))
+    assert third.fills() == []
+
+
+def test_a_future_is_worth_its_gain_and_costs_no_cash(broker: Simulator, connect: Connect) -> None:
+    broker.execute("U1", "ESZ7", "BUY", 1, "5990", commission="2.25")
+    ib = connect(broker, account="U1")
+    values = {(v.tag, v.currency): v.value for v in ib.accountValues("U1")}
+    assert values["TotalCashValue", "USD"] == "100000.00"
+    # 1 x 50 x 6000 - (50 x 5990 + 2.25) = 497.75; the gross value leaves futures out
+    assert values["FuturesPNL", "USD"] == "497.75"
+    assert values["GrossPositionValue", "USD"] == "41311.23"  # 23010 + 2400 + 8000 + 7901.23
 
 
 def test_the_ordering_client_hears_its_own_fill(broker: Simulator, connect: Connect) -> None:
@@ -370,8 +390,7 @@ def test_a_client_id_is_taken_until_its_client_has_gone(broker: Simulator, conne
         second.connect(broker.host, broker.port, clientId=4, timeout=0.3)
     assert codes == [326]
     first.disconnect()
-    while 4 in broker.clients:
-        library.util.sleep(0.01)
+    until_alone(broker)
     assert connect(broker, clientId=4).isConnected()
 
 

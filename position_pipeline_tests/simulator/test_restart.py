@@ -16,6 +16,7 @@ import pytest
 
 from position_pipeline.simulator import (
     Account,
+    BookError,
     Event,
     Opening,
     Rounds,
@@ -229,3 +230,38 @@ def test_a_kill_in_the_middle_of_saving_leaves_the_old_file(start: Start, tmp_pa
     first.stop()
     (tmp_path / ".state.json.new").write_text('{"version": 1, "scen')  # what a kill while writing leaves
     assert everything(start(default_scenario(), state_file=state)) == before
+
+
+def test_fills_that_no_request_can_list_any_more_become_part_of_what_is_held(start: Start) -> None:
+    broker = start(rounds_of(fill_at(0, "BUY", 5), fill_at(30, "SELL", 4), every=3600 * 6))
+    for _ in range(10):
+        broker.advance(24 * 3600)
+    listed = broker.executions()
+    assert 8 * 8 <= len(listed) <= 8 * 8 + 8  # eight fills a day, and eight days of them
+    assert broker.holdings("U1")[AAPL.con_id][0] == 100 + 4 * 10
+
+
+def test_what_the_book_does_not_allow_is_said(start: Start) -> None:
+    broker = start(rounds_of(fill_at(0, "BUY", 5)))
+    for wrong, message in (
+        (lambda: broker.execute("U9", "AAPL", "BUY", 1, "230"), "no account 'U9'; there are U1"),
+        (lambda: broker.execute("U1", "AAPL", "BUY", 0, "230"), "quantity must be above zero"),
+        (lambda: broker.execute("U1", "AAPL", "HOLD", 1, "230"), "side must be BUY or SELL"),
+        (lambda: broker.correct("a.b.01.01", quantity=1), "no execution 'a.b.01.01'"),
+        (lambda: broker.holdings("U9"), "no account 'U9'"),
+    ):
+        with pytest.raises(BookError, match=message):
+            wrong()
+    with pytest.raises(KeyError, match="no instrument 'XYZ'"):
+        broker.execute("U1", "XYZ", "BUY", 1, "230")
+    with pytest.raises(TypeError, match="not as float"):
+        broker.execute("U1", "AAPL", "BUY", 1, 230.1)  # type: ignore[arg-type]
+
+
+def test_a_fill_is_saved_before_anybody_is_told_of_it(start: Start, tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    soon = Scenario((AAPL,), (Account("U1"),), (fill_at(1, "BUY", 5),), price_every=D(0))
+    broker = start(soon, state_file=state, speed=2)
+    with RawClient(broker.port, client_id=0) as client:
+        told = client.until(11)[-1]
+        assert told[14] in state.read_text()

@@ -11,7 +11,10 @@ from position_pipeline.simulator.wire import UNSET_DOUBLE, decimal_text, frame
 from .conftest import AAPL
 from .raw_client import RawClient
 
-VERSIONS = (157, 163, 164, 166, 176, 178)
+VERSIONS = (157, 163, 164, 166, 176, 177, 178)
+
+# openOrder up to usePriceMgmtAlgo has 128 fields; 159, 160, 162 add one each, 170 adds five, 177 takes faProfile away.
+OPEN_ORDER = {157: 128, 163: 131, 164: 131, 166: 131, 176: 136, 177: 135, 178: 135}
 
 
 def counts(client: RawClient) -> dict[str, set[int]]:
@@ -40,9 +43,12 @@ def counts(client: RawClient) -> dict[str, set[int]]:
 def test_every_message_has_the_field_count_of_its_server_version(start: Callable[..., Simulator], version: int) -> None:
     broker = start()
     broker.execute("U1", "AAPL", "BUY", 10, "230.10")
-    with RawClient(broker.port, version=version) as client:
+    with RawClient(broker.port, version=version, client_id=0) as client:
         assert client.greeting[0] == str(version)
         found = counts(client)
+        broker.execute("U1", "AAPL", "BUY", 1, "230", order_known=True)
+        for fields in client.until(59):
+            found.setdefault(fields[0], set()).add(len(fields))
     details = {157: 39, 163: 40}.get(version, 40)  # 164: three sizes more, no message version, no mdSizeMultiplier
     assert found == {
         "61": {16},  # id, 3, account, 11 of the contract, quantity, average cost
@@ -51,6 +57,8 @@ def test_every_message_has_the_field_count_of_its_server_version(start: Callable
         "7": {20},  # id, 8, 11 of the contract, 7 figures
         "8": {3},
         "54": {3},
+        "5": {OPEN_ORDER[version]},
+        "3": {12},
         "11": {32 if version >= 178 else 31},  # pendingPriceRevision since 178
         "59": {8},
         "55": {3},
@@ -191,3 +199,10 @@ def test_decimals_are_plain_text(value: str, shown: str) -> None:
 
 def test_a_frame_is_a_length_and_nul_terminated_fields() -> None:
     assert frame(62, 1, None, True, "é") == b"\x00\x00\x00\x0b62\x001\x00\x001\x00\xc3\xa9\x00"
+
+
+def test_a_future_names_no_exchange_in_a_position_row(broker: Simulator, raw: RawClient) -> None:
+    broker.execute("U1", "ESZ7", "BUY", 1, "6000")
+    (row,) = (fields for fields in raw.ask(61, 1, end=62) if fields[0] == "61" and fields[5] == "FUT")
+    # average cost 50 x 6000 + 2.25
+    assert row[3:] == ["649180678", "ES", "FUT", "20271217", "0.0", "", "50", "", "USD", "ESZ7", "", "1", "300002.25"]

@@ -44,7 +44,7 @@ VALUES %s
 -- name: complete_execution
 -- What the first delivery lacked: commission, sequence, premium link, the broker's own figure.
 UPDATE executions
-SET commission = %(commission)s, commission_currency = %(commission_currency)s, sequence = %(sequence)s,
+SET commission = %(commission)s, commission_currency = %(commission_currency)s, sequence = %(sequence)s, time = %(time)s,
     premium_from = %(premium_from)s, broker_pnl = %(broker_pnl)s, order_id = %(order_id)s, source = %(source)s
 WHERE account = %(account)s AND execution_id = %(execution_id)s AND revision = %(revision)s
 
@@ -52,18 +52,17 @@ WHERE account = %(account)s AND execution_id = %(execution_id)s AND revision = %
 INSERT INTO adjustments
     (id, account, instrument, kind, time, quantity, currency, multiplier, price, cost, commission, basis, sequence, source, evidence)
 VALUES %s
-ON CONFLICT (id) DO NOTHING
-RETURNING id
+
+-- name: known_adjustments
+SELECT * FROM adjustments WHERE account = %(account)s AND id = ANY(%(ids)s)
 
 -- name: believed_executions
--- The latest revision of each fill of some instruments; a bust (quantity 0) drops out.
-SELECT * FROM (
-    SELECT DISTINCT ON (execution_id) *
-    FROM executions
-    WHERE account = %(account)s AND instrument = ANY(%(instruments)s)
-    ORDER BY execution_id, revision DESC
-) latest
-WHERE quantity > 0
+-- The latest revision of each fill, where it is of one of the instruments; a bust (quantity 0) drops out.
+SELECT * FROM executions e
+WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND quantity > 0
+  AND NOT EXISTS (
+    SELECT FROM executions l WHERE l.account = e.account AND l.execution_id = e.execution_id AND l.revision > e.revision
+  )
 
 -- name: adjustments_of
 SELECT * FROM adjustments WHERE account = %(account)s AND instrument = ANY(%(instruments)s)
@@ -72,7 +71,7 @@ SELECT * FROM adjustments WHERE account = %(account)s AND instrument = ANY(%(ins
 -- Instruments that exchange premiums with the given ones: an option and the shares that it became.
 SELECT DISTINCT unnest(ARRAY[e.instrument, a.instrument]) AS instrument
 FROM executions e
-JOIN adjustments a ON a.id = e.premium_from
+JOIN adjustments a ON a.account = e.account AND a.id = e.premium_from
 WHERE e.account = %(account)s AND (e.instrument = ANY(%(instruments)s) OR a.instrument = ANY(%(instruments)s))
 
 -- name: with_opening_lots

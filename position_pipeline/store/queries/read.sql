@@ -85,53 +85,93 @@ SELECT DISTINCT ON (s.account) s.account, s.id, s.connection, s.taken_at, s.stat
 FROM snapshots s ORDER BY s.account, s.id DESC
 
 -- name: cash_flows
--- The sums behind the cash identity, per account and instrument (accounting.invariants.CashFlow says what each is).
--- A commission in another currency, or one that has not come, is not in this currency's cash.
-WITH believed AS (
-    SELECT DISTINCT ON (account, execution_id) * FROM executions ORDER BY account, execution_id, revision DESC
-), traded AS (
-    SELECT account, instrument,
-           sum(CASE side WHEN 'SELL' THEN quantity ELSE -quantity END * price * multiplier)
-             - coalesce(sum(commission) FILTER (WHERE coalesce(commission_currency, currency) = currency), 0) AS traded
-    FROM believed WHERE quantity > 0 GROUP BY account, instrument
-), contributed AS (
-    -- What an opening entry booked is told by its events: an opening balance books only what the fills do not explain.
-    SELECT e.account, e.instrument,
-           sum(CASE WHEN a.cost IS NOT NULL THEN a.cost ELSE (e.quantity_after - e.quantity_before) * a.price * a.multiplier END
-               + coalesce(a.commission, 0)) AS contributed
-    FROM position_events e JOIN adjustments a ON a.id = e.cause
-    WHERE e.superseded_at IS NULL AND a.kind IN ('opening_balance', 'opening_lot') AND (a.price IS NOT NULL OR a.cost IS NOT NULL)
-      AND abs(e.quantity_after) > abs(e.quantity_before)
-    GROUP BY e.account, e.instrument
-), believed_closes AS (
-    SELECT c.*, a.kind AS closing_kind FROM closes c LEFT JOIN adjustments a ON a.id = c.execution_adjustment
+-- The sums behind the cash identity, per account and instrument (accounting.invariants.CashFlow says what each is). Amounts are signed
+-- like a cost. A commission in another currency, or one that has not come, is not in this currency's cash.
+WITH believed AS MATERIALIZED (
+    SELECT DISTINCT ON (account, execution_id)
+           account, instrument, execution_id, revision, premium_from,
+           CASE side WHEN 'BUY' THEN quantity ELSE -quantity END AS quantity, price * multiplier AS unit,
+           CASE WHEN commission_currency = currency THEN commission ELSE 0 END AS commission
+    FROM executions ORDER BY account, execution_id, revision DESC
+), realised AS MATERIALIZED (
+    SELECT c.*, p.method = 'average' AS pooled, a.kind AS closing_kind, a.quantity AS closing_quantity,
+           a.commission AS adjustment_commission, coalesce(f.unit, c.exit_price * a.multiplier) AS exit_unit, o.unit AS opening_unit
+    FROM closes c
+    JOIN positions p USING (account, instrument)
+    LEFT JOIN believed f ON f.account = c.account AND f.execution_id = c.execution_id AND f.revision = c.execution_revision
+    LEFT JOIN believed o ON o.account = c.account AND o.execution_id = c.opening_id AND o.revision = c.opening_revision
+    LEFT JOIN adjustments a ON a.account = c.account AND a.id = c.execution_adjustment
     WHERE c.superseded_at IS NULL
-), closed AS (
-    SELECT c.account, c.instrument,
-           coalesce(sum(c.premium) FILTER (WHERE c.closing_kind IN ('assignment', 'exercise')), 0) AS handed_over,
-           coalesce(sum(
-               CASE WHEN c.execution_revision IS NOT NULL
-                    THEN c.quantity * c.exit_price * i.multiplier - c.premium - coalesce(c.closing_commission, 0) ELSE 0 END
-               - coalesce(c.cost + coalesce(c.opening_commission, 0), 0)
-           ) FILTER (WHERE c.gross_pnl IS NULL), 0) AS unknown
-    FROM believed_closes c JOIN instruments i USING (instrument)
-    GROUP BY c.account, c.instrument
+), open_lots AS MATERIALIZED (
+    SELECT l.*, p.method = 'average' AS pooled, o.unit AS opening_unit
+    FROM lots l
+    JOIN positions p USING (account, instrument)
+    LEFT JOIN believed o ON o.account = l.account AND o.execution_id = l.opening_id AND o.revision = l.opening_revision
+), option_ends AS (
+    -- What expiries, assignments and exercises cost, as far as they ended contracts that were there.
+    SELECT account, instrument, execution_adjustment AS id,
+           round(coalesce(min(adjustment_commission), 0) * sum(quantity) / -min(closing_quantity), 10) AS commission,
+           sum(premium) FILTER (WHERE closing_kind <> 'expiry') AS premium,
+           bool_and(basis <> 'unknown') AND sum(quantity) = -min(closing_quantity) AS premium_is_known
+    FROM realised WHERE closing_kind IN ('expiry', 'assignment', 'exercise')
+    GROUP BY account, instrument, execution_adjustment
+), entered AS (
+    -- What opening balances and lots booked, by their events: a balance books only what the fills do not explain, and what it takes off
+    -- an opposite position went for a price that nobody knows.
+    SELECT e.account, e.instrument, min(a.commission) AS commission,
+           CASE WHEN min(a.kind) = 'opening_lot' OR bool_and(abs(e.quantity_after) > abs(e.quantity_before))
+                THEN coalesce(min(a.cost), sum((e.quantity_after - e.quantity_before) * a.price * a.multiplier)) END AS amount
+    FROM position_events e JOIN adjustments a ON a.account = e.account AND a.id = e.cause
+    WHERE e.superseded_at IS NULL AND a.kind IN ('opening_balance', 'opening_lot')
+    GROUP BY e.account, e.instrument, a.id
 ), taken AS (
-    SELECT e.account, e.instrument, sum(c.premium) AS taken_up
-    FROM believed e JOIN believed_closes c ON c.execution_adjustment = e.premium_from
-    WHERE e.quantity > 0
-    GROUP BY e.account, e.instrument
+    SELECT b.account, b.instrument, b.execution_id, o.premium
+    FROM believed b JOIN option_ends o ON o.account = b.account AND o.id = b.premium_from
+    WHERE b.quantity <> 0 AND o.premium_is_known
+), went_unknown AS (
+    -- A close without a P&L: what it brought, less what is known of what it had cost. Where the cost is not known because a share leg
+    -- lacks its premium, the rest of that cost was paid all the same.
+    SELECT account, instrument,
+           CASE WHEN closing_kind = 'opening_balance' THEN 0
+                ELSE quantity * exit_unit - premium - coalesce(closing_commission, 0) END
+           - coalesce(opening_commission, 0)
+           - coalesce(cost, CASE WHEN pooled THEN 0 ELSE quantity * opening_unit END, 0) AS amount
+    FROM realised WHERE gross_pnl IS NULL
+    UNION ALL
+    SELECT account, instrument, -quantity * opening_unit FROM open_lots WHERE cost IS NULL AND NOT pooled
+    UNION ALL
+    -- A pool of unknown cost no longer tells what is known of it: that is all that went in, less all that came out while it was known.
+    SELECT account, instrument, -sum(amount) FROM (
+        SELECT e.account, e.instrument, (e.quantity_after - e.quantity_before) * b.unit AS amount
+        FROM position_events e JOIN believed b ON b.account = e.account AND b.execution_id = e.cause
+        WHERE e.superseded_at IS NULL AND abs(e.quantity_after) > abs(e.quantity_before)
+        UNION ALL SELECT account, instrument, premium FROM taken
+        UNION ALL SELECT account, instrument, -premium FROM realised WHERE execution_revision IS NOT NULL
+        UNION ALL SELECT account, instrument, amount FROM entered
+        UNION ALL SELECT account, instrument, -cost FROM realised
+        UNION ALL SELECT account, instrument, -cost FROM open_lots
+    ) pool
+    WHERE (account, instrument) IN (
+        SELECT account, instrument FROM realised WHERE pooled AND cost IS NULL
+        UNION SELECT account, instrument FROM open_lots WHERE pooled AND cost IS NULL
+    )
+    GROUP BY account, instrument
+), flows AS (
+    SELECT account, instrument, -quantity * unit - coalesce(commission, 0) AS traded,
+           0 AS contributed, 0 AS handed_over, 0 AS taken_up, 0 AS unknown
+    FROM believed WHERE quantity <> 0
+    UNION ALL SELECT account, instrument, -commission, 0, coalesce(premium, 0), 0, 0 FROM option_ends
+    UNION ALL SELECT account, instrument, 0, coalesce(amount, 0) + coalesce(commission, 0), 0, 0, 0 FROM entered
+    UNION ALL SELECT account, instrument, 0, 0, 0, premium, 0 FROM taken
+    UNION ALL SELECT account, instrument, 0, 0, 0, 0, coalesce(amount, 0) FROM went_unknown
 )
 SELECT p.account, p.instrument, p.symbol, p.currency, p.basis_quality, p.unknown_closes, p.realized_pnl AS realized,
        coalesce((SELECT sum(cost) FROM lots l WHERE l.account = p.account AND l.instrument = p.instrument), 0) AS cost,
-       p.open_commission, coalesce(t.traded, 0) AS traded, coalesce(b.contributed, 0) AS contributed,
-       coalesce(c.handed_over, 0) AS handed_over, coalesce(k.taken_up, 0) AS taken_up, coalesce(c.unknown, 0) AS unknown
-FROM positions p
-LEFT JOIN traded t USING (account, instrument)
-LEFT JOIN contributed b USING (account, instrument)
-LEFT JOIN closed c USING (account, instrument)
-LEFT JOIN taken k USING (account, instrument)
-ORDER BY p.account, p.symbol
+       p.open_commission, coalesce(sum(traded), 0) AS traded, coalesce(sum(contributed), 0) AS contributed,
+       coalesce(sum(handed_over), 0) AS handed_over, coalesce(sum(taken_up), 0) AS taken_up, coalesce(sum(unknown), 0) AS unknown
+FROM positions p LEFT JOIN flows USING (account, instrument)
+GROUP BY p.account, p.instrument
+ORDER BY p.account, p.symbol, p.instrument
 
 -- name: disagreements
 SELECT p.account, p.symbol, p.instrument, p.quantity, p.broker_quantity, b.class, b.first_seen_at, b.evidence, b.proposal
@@ -146,3 +186,36 @@ SELECT max(timestamp) AS beat FROM dagster.daemon_heartbeats WHERE daemon_type =
 
 -- name: has_scheduler
 SELECT to_regclass('dagster.daemon_heartbeats') IS NOT NULL AS has
+
+-- name: row_counts
+-- All rows of the tables that are assets, superseded and corrected ones too.
+SELECT (SELECT count(*) FROM snapshots) AS snapshots, (SELECT count(*) FROM executions) AS executions,
+       (SELECT count(*) FROM positions) AS positions, (SELECT count(*) FROM closes) AS closes,
+       (SELECT count(*) FROM position_events) AS position_events
+
+-- name: position_sums
+-- Per currency; a sum leaves out what is not known, and `unpriced` says how many positions that is.
+SELECT currency, count(*) FILTER (WHERE quantity <> 0) AS positions, count(*) FILTER (WHERE quantity <> 0 AND market_value IS NULL) AS unpriced,
+       sum(market_value) AS market_value, sum(unrealized_pnl) AS unrealized_pnl
+FROM positions GROUP BY currency ORDER BY currency
+
+-- name: close_sums
+SELECT currency, count(*) AS closes, count(*) FILTER (WHERE net_pnl IS NULL) AS unknown, sum(net_pnl) AS net_pnl
+FROM closes WHERE superseded_at IS NULL GROUP BY currency ORDER BY currency
+
+-- name: event_counts
+SELECT type, count(*) AS events FROM position_events WHERE superseded_at IS NULL GROUP BY type ORDER BY type
+
+-- name: newest_executions
+SELECT e.time, e.account, i.symbol, e.side, e.quantity, e.price, e.currency, e.commission, e.execution_id, e.revision, e.source
+FROM executions e JOIN instruments i USING (instrument) ORDER BY e.time DESC, e.id DESC LIMIT %(limit)s
+
+-- name: newest_closes
+SELECT c.closed_at, c.account, i.symbol, c.quantity, c.entry_price, c.exit_price, c.gross_pnl, c.net_pnl, c.currency, c.method, c.basis
+FROM closes c JOIN instruments i USING (instrument)
+WHERE c.superseded_at IS NULL ORDER BY c.closed_at DESC, c.id DESC LIMIT %(limit)s
+
+-- name: newest_events
+SELECT e.at, e.account, i.symbol, e.type, e.quantity_before, e.quantity_after, e.cycle, e.cause
+FROM position_events e JOIN instruments i USING (instrument)
+WHERE e.superseded_at IS NULL ORDER BY e.at DESC, e.id DESC LIMIT %(limit)s

@@ -1,12 +1,20 @@
 -- name: try_sync_lock
 -- Session lock: held over the whole pass, freed when the connection ends, also by kill -9.
-SELECT pg_try_advisory_lock(hashtextextended('position_pipeline:sync:' || %(account)s, 0))
+SELECT pg_try_advisory_lock(hashtextextended('position_pipeline:sync:' || %(account)s, 0)) AS held
 
 -- name: sync_lock
 SELECT pg_advisory_lock(hashtextextended('position_pipeline:sync:' || %(account)s, 0))
 
+-- name: wait_for_lock
+-- For one transaction: longer than any pass takes.
+SELECT set_config('lock_timeout', %(patience)s, true), set_config('statement_timeout', '0', true)
+
 -- name: sync_unlock
 SELECT pg_advisory_unlock(hashtextextended('position_pipeline:sync:' || %(account)s, 0))
+
+-- name: end_when_idle
+-- A process that hangs between two statements loses its connection, and with it its locks.
+SELECT set_config('idle_session_timeout', %(after)s, false)
 
 -- name: last_proven_snapshot
 SELECT id, digest, holdings_of FROM snapshots
@@ -27,18 +35,30 @@ INSERT INTO holdings
 VALUES %s
 
 -- name: book_side
--- What the book holds of every instrument of an account, and where its first entry stands.
+-- What the book holds of every instrument of an account.
 SELECT p.instrument, p.quantity, p.broker_quantity, p.broker_average_price, p.market_price, p.sync_error, i.symbol
 FROM positions p JOIN instruments i USING (instrument)
 WHERE p.account = %(account)s AND NOT i.sec_type = ANY(%(not_booked)s)
 
--- name: first_entries
-SELECT instrument, min(time) AS first_entry_at FROM (
-    SELECT instrument, time FROM executions WHERE account = %(account)s AND quantity > 0
+-- name: what_it_rests_on
+-- When an instrument's first entry is, what its fills come to, and whether the broker listed them all to us.
+SELECT instrument, min(time) AS first_entry_at, sum(bought) AS bought, sum(sold) AS sold, bool_and(listed) AS listed FROM (
+    SELECT instrument, time, CASE side WHEN 'BUY' THEN quantity ELSE 0 END AS bought, CASE side WHEN 'SELL' THEN quantity ELSE 0 END AS sold,
+           NOT source = ANY(%(statements)s) AS listed
+    FROM executions e
+    WHERE account = %(account)s AND quantity > 0
+      AND NOT EXISTS (
+        SELECT FROM executions l WHERE l.account = e.account AND l.execution_id = e.execution_id AND l.revision > e.revision
+      )
     UNION ALL
-    SELECT instrument, time FROM adjustments WHERE account = %(account)s
+    SELECT instrument, time, 0, 0, false FROM adjustments WHERE account = %(account)s
 ) entries
 GROUP BY instrument
+
+-- name: unread_at_first
+-- The symbols that the first proven snapshot of an account could not read.
+SELECT array(SELECT jsonb_object_keys(errors)) AS symbols FROM snapshots
+WHERE account = %(account)s AND status <> 'rejected' ORDER BY id LIMIT 1
 
 -- name: mark_positions
 -- The broker's side of each position that it changed for.
@@ -49,9 +69,11 @@ FROM (VALUES %s) AS m (account, instrument, quantity, average, price, at)
 WHERE p.account = m.account AND p.instrument = m.instrument
 
 -- name: mark_unread
-UPDATE positions SET sync_error = m.error
-FROM (VALUES %s) AS m (account, instrument, error)
-WHERE positions.account = m.account AND positions.instrument = m.instrument
+-- Until now the row was read with every sync of its account, changed or not: that is the time that it shows from here on.
+UPDATE positions p
+SET sync_error = m.error, last_synced_at = CASE WHEN p.sync_error IS NULL THEN a.last_synced_at ELSE p.last_synced_at END
+FROM (VALUES %s) AS m (account, instrument, error) JOIN accounts a USING (account)
+WHERE p.account = m.account AND p.instrument = m.instrument AND p.sync_error IS DISTINCT FROM m.error
 
 -- name: mark_account
 UPDATE accounts

@@ -40,6 +40,7 @@ def upgrade() -> None:
     sa.Column('underlying', sa.Text(), server_default='', nullable=False),
     sa.Column('description', sa.Text(), server_default='', nullable=False),
     sa.Column('first_seen_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.CheckConstraint("multiplier > '-Infinity' AND multiplier < 'Infinity' AND strike > '-Infinity' AND strike < 'Infinity'", name=op.f('instruments_finite_check')),
     sa.CheckConstraint("position(':' IN instrument) > 1", name=op.f('instruments_instrument_check')),
     sa.CheckConstraint('multiplier > 0', name=op.f('instruments_multiplier_check')),
     sa.PrimaryKeyConstraint('instrument', name=op.f('instruments_pkey')),
@@ -62,21 +63,22 @@ def upgrade() -> None:
     sa.Column('broker', sa.Text(), nullable=False),
     sa.Column('taken_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('status', sa.Text(), nullable=False),
-    sa.Column('reason', sa.Text(), server_default='', nullable=False, comment='why it was rejected, or what is missing'),
+    sa.Column('reason', sa.Text(), server_default='', nullable=False, comment='why it was rejected'),
     sa.Column('holdings', sa.Integer(), nullable=False, comment='how many'),
     sa.Column('digest', sa.Text(), server_default='', nullable=False, comment='of quantities and averages; the same digest as before has its rows under holdings_of'),
     sa.Column('holdings_of', sa.BigInteger(), nullable=True, comment='the snapshot whose rows in holdings are these'),
     sa.Column('values', postgresql.JSONB(astext_type=sa.Text()), server_default='{}', nullable=False, comment="the account's own totals, as text"),
     sa.Column('errors', postgresql.JSONB(astext_type=sa.Text()), server_default='{}', nullable=False, comment='symbols that could not be read'),
-    sa.CheckConstraint("(status = 'complete') OR (reason <> '')", name=op.f('snapshots_reason_check')),
+    sa.CheckConstraint("status <> 'partial' OR errors <> '{}'", name=op.f('snapshots_errors_check')),
+    sa.CheckConstraint("status <> 'rejected' OR reason <> ''", name=op.f('snapshots_reason_check')),
     sa.CheckConstraint("status IN ('complete', 'partial', 'rejected')", name=op.f('snapshots_status_check')),
     sa.PrimaryKeyConstraint('id', name=op.f('snapshots_pkey')),
     comment='One row is one answer of a broker for one account; a rejected one never touches the book.'
     )
     op.create_index(op.f('snapshots_account_id_idx'), 'snapshots', ['account', 'id'], unique=False)
     op.create_table('adjustments',
-    sa.Column('id', sa.Text(), nullable=False, comment='deterministic: the same cause gives the same id'),
     sa.Column('account', sa.Text(), nullable=False),
+    sa.Column('id', sa.Text(), nullable=False, comment='deterministic: the same cause gives the same id'),
     sa.Column('instrument', sa.Text(), nullable=False),
     sa.Column('kind', sa.Text(), nullable=False),
     sa.Column('time', sa.DateTime(timezone=True), nullable=False, comment='when it takes its place in the book'),
@@ -84,7 +86,7 @@ def upgrade() -> None:
     sa.Column('currency', sa.Text(), nullable=False),
     sa.Column('multiplier', sa.Numeric(), nullable=False),
     sa.Column('price', sa.Numeric(), nullable=True, comment='per unit; NULL: not known'),
-    sa.Column('cost', sa.Numeric(), nullable=True, comment='the total where it is known better than by the price'),
+    sa.Column('cost', sa.Numeric(), nullable=True, comment='of an opening_lot: the total, where it is known better than by the price'),
     sa.Column('commission', sa.Numeric(), nullable=True),
     sa.Column('basis', sa.Text(), nullable=False),
     sa.Column('sequence', sa.BigInteger(), nullable=True),
@@ -92,10 +94,13 @@ def upgrade() -> None:
     sa.Column('evidence', sa.Text(), server_default='', nullable=False, comment='why it is in the book, in words and figures'),
     sa.Column('recorded_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.CheckConstraint("basis IN ('fills', 'statement', 'broker', 'unknown')", name=op.f('adjustments_basis_check')),
+    sa.CheckConstraint("kind = 'opening_lot' OR cost IS NULL", name=op.f('adjustments_cost_check')),
     sa.CheckConstraint("kind IN ('opening_balance', 'opening_lot', 'expiry', 'assignment', 'exercise')", name=op.f('adjustments_kind_check')),
+    sa.CheckConstraint("quantity > '-Infinity' AND quantity < 'Infinity' AND price > '-Infinity' AND price < 'Infinity' AND multiplier > '-Infinity' AND multiplier < 'Infinity' AND cost > '-Infinity' AND cost < 'Infinity' AND commission > '-Infinity' AND commission < 'Infinity'", name=op.f('adjustments_finite_check')),
+    sa.CheckConstraint('multiplier > 0', name=op.f('adjustments_multiplier_check')),
     sa.ForeignKeyConstraint(['account'], ['accounts.account'], name=op.f('adjustments_account_fkey')),
     sa.ForeignKeyConstraint(['instrument'], ['instruments.instrument'], name=op.f('adjustments_instrument_fkey')),
-    sa.PrimaryKeyConstraint('id', name=op.f('adjustments_pkey')),
+    sa.PrimaryKeyConstraint('account', 'id', name=op.f('adjustments_pkey')),
     comment='One row is one entry of the book that is no fill.'
     )
     op.create_index(op.f('adjustments_account_instrument_time_idx'), 'adjustments', ['account', 'instrument', 'time'], unique=False)
@@ -112,6 +117,8 @@ def upgrade() -> None:
     sa.Column('resolved_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('proposal', sa.Text(), server_default='', nullable=False),
     sa.Column('evidence', sa.Text(), server_default='', nullable=False),
+    sa.CheckConstraint("(status = 'resolved') = (resolved_at IS NOT NULL)", name=op.f('breaks_resolved_at_check')),
+    sa.CheckConstraint("book_quantity > '-Infinity' AND book_quantity < 'Infinity' AND broker_quantity > '-Infinity' AND broker_quantity < 'Infinity'", name=op.f('breaks_finite_check')),
     sa.CheckConstraint("status IN ('open', 'resolved', 'dismissed')", name=op.f('breaks_status_check')),
     sa.ForeignKeyConstraint(['account'], ['accounts.account'], name=op.f('breaks_account_fkey')),
     sa.ForeignKeyConstraint(['instrument'], ['instruments.instrument'], name=op.f('breaks_instrument_fkey')),
@@ -128,6 +135,7 @@ def upgrade() -> None:
     sa.Column('time', sa.DateTime(timezone=True), nullable=False),
     sa.Column('instrument', sa.Text(), server_default='', nullable=False),
     sa.Column('description', sa.Text(), server_default='', nullable=False),
+    sa.CheckConstraint("amount > '-Infinity' AND amount < 'Infinity'", name=op.f('cash_rows_finite_check')),
     sa.ForeignKeyConstraint(['account'], ['accounts.account'], name=op.f('cash_rows_account_fkey')),
     sa.PrimaryKeyConstraint('account', 'id', name=op.f('cash_rows_pkey')),
     comment='One row is one movement of cash that is no trade: dividends, interest, fees, deposits.'
@@ -147,15 +155,17 @@ def upgrade() -> None:
     sa.Column('commission_currency', sa.Text(), nullable=True),
     sa.Column('time', sa.DateTime(timezone=True), nullable=False, comment="the broker's time of the fill"),
     sa.Column('order_id', sa.Text(), server_default='', nullable=False),
-    sa.Column('source', sa.Text(), nullable=False, comment='what delivered it first'),
+    sa.Column('source', sa.Text(), nullable=False, comment='what delivered it: an API, or the statement that has the final word'),
     sa.Column('sequence', sa.BigInteger(), nullable=True, comment="the broker's rising number, where it gives one"),
     sa.Column('premium_from', sa.Text(), nullable=True, comment='the assignment or exercise whose premium this share leg carries'),
     sa.Column('broker_pnl', sa.Numeric(), nullable=True, comment="the broker's own realised P&L of this execution"),
     sa.Column('recorded_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
-    sa.CheckConstraint("price > '-Infinity' AND price < 'Infinity'", name=op.f('executions_price_check')),
-    sa.CheckConstraint("quantity >= 0 AND quantity < 'Infinity'", name=op.f('executions_quantity_check')),
+    sa.CheckConstraint("execution_id <> ''", name=op.f('executions_execution_id_check')),
+    sa.CheckConstraint("quantity > '-Infinity' AND quantity < 'Infinity' AND price > '-Infinity' AND price < 'Infinity' AND multiplier > '-Infinity' AND multiplier < 'Infinity' AND commission > '-Infinity' AND commission < 'Infinity' AND broker_pnl > '-Infinity' AND broker_pnl < 'Infinity'", name=op.f('executions_finite_check')),
     sa.CheckConstraint("side IN ('BUY', 'SELL')", name=op.f('executions_side_check')),
     sa.CheckConstraint('(commission IS NULL) OR (commission_currency IS NOT NULL)', name=op.f('executions_commission_check')),
+    sa.CheckConstraint('multiplier > 0', name=op.f('executions_multiplier_check')),
+    sa.CheckConstraint('quantity >= 0', name=op.f('executions_quantity_check')),
     sa.CheckConstraint('revision >= 0', name=op.f('executions_revision_check')),
     sa.ForeignKeyConstraint(['account'], ['accounts.account'], name=op.f('executions_account_fkey')),
     sa.ForeignKeyConstraint(['instrument'], ['instruments.instrument'], name=op.f('executions_instrument_fkey')),
@@ -173,6 +183,7 @@ def upgrade() -> None:
     sa.Column('market_price', sa.Numeric(), nullable=True),
     sa.Column('market_value', sa.Numeric(), nullable=True),
     sa.Column('unrealized_pnl', sa.Numeric(), nullable=True),
+    sa.CheckConstraint("quantity > '-Infinity' AND quantity < 'Infinity' AND average_price > '-Infinity' AND average_price < 'Infinity' AND raw_average_cost > '-Infinity' AND raw_average_cost < 'Infinity' AND market_price > '-Infinity' AND market_price < 'Infinity' AND market_value > '-Infinity' AND market_value < 'Infinity' AND unrealized_pnl > '-Infinity' AND unrealized_pnl < 'Infinity'", name=op.f('holdings_finite_check')),
     sa.ForeignKeyConstraint(['instrument'], ['instruments.instrument'], name=op.f('holdings_instrument_fkey')),
     sa.ForeignKeyConstraint(['snapshot_id'], ['snapshots.id'], name=op.f('holdings_snapshot_id_fkey'), ondelete='CASCADE'),
     sa.PrimaryKeyConstraint('snapshot_id', 'instrument', name=op.f('holdings_pkey')),
@@ -190,12 +201,16 @@ def upgrade() -> None:
     sa.Column('cause', sa.Text(), nullable=False, comment='the fill or adjustment'),
     sa.Column('believed_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('superseded_at', sa.DateTime(timezone=True), nullable=True),
+    sa.CheckConstraint("quantity_before > '-Infinity' AND quantity_before < 'Infinity' AND quantity_after > '-Infinity' AND quantity_after < 'Infinity'", name=op.f('position_events_finite_check')),
+    sa.CheckConstraint("type IN ('opened', 'increased', 'reduced', 'closed', 'flipped', 'split', 'transferred', 'adjusted', 'renamed', 'expired', 'assigned', 'exercised')", name=op.f('position_events_type_check')),
+    sa.CheckConstraint('superseded_at >= believed_at', name=op.f('position_events_superseded_at_check')),
     sa.ForeignKeyConstraint(['account'], ['accounts.account'], name=op.f('position_events_account_fkey')),
     sa.ForeignKeyConstraint(['instrument'], ['instruments.instrument'], name=op.f('position_events_instrument_fkey')),
     sa.PrimaryKeyConstraint('id', name=op.f('position_events_pkey')),
     comment='One row is one step in the life of a position. Superseded rows stay.'
     )
     op.create_index(op.f('position_events_account_instrument_at_idx'), 'position_events', ['account', 'instrument', 'at'], unique=False)
+    op.create_index('position_events_believed_key', 'position_events', ['account', 'instrument', 'cause', 'type'], unique=True, postgresql_where=sa.text('superseded_at IS NULL'))
     op.create_table('positions',
     sa.Column('account', sa.Text(), nullable=False),
     sa.Column('instrument', sa.Text(), nullable=False),
@@ -232,7 +247,8 @@ def upgrade() -> None:
     sa.CheckConstraint("(cost IS NULL) = (basis_quality = 'unknown')", name=op.f('positions_cost_check')),
     sa.CheckConstraint("basis_quality IN ('fills', 'statement', 'broker', 'unknown')", name=op.f('positions_basis_quality_check')),
     sa.CheckConstraint("method IN ('average', 'fifo', 'lifo', 'hifo')", name=op.f('positions_method_check')),
-    sa.CheckConstraint('quantity <> 0 OR (cost = 0 AND open_commission = 0)', name=op.f('positions_flat_check')),
+    sa.CheckConstraint("quantity > '-Infinity' AND quantity < 'Infinity' AND broker_quantity > '-Infinity' AND broker_quantity < 'Infinity' AND average_price > '-Infinity' AND average_price < 'Infinity' AND cost > '-Infinity' AND cost < 'Infinity' AND open_commission > '-Infinity' AND open_commission < 'Infinity' AND broker_average_price > '-Infinity' AND broker_average_price < 'Infinity' AND market_price > '-Infinity' AND market_price < 'Infinity' AND realized_gross > '-Infinity' AND realized_gross < 'Infinity' AND relieved_commission > '-Infinity' AND relieved_commission < 'Infinity' AND closing_commission > '-Infinity' AND closing_commission < 'Infinity'", name=op.f('positions_finite_check')),
+    sa.CheckConstraint('quantity <> 0 OR (cost = 0 AND open_commission = 0 AND average_price IS NULL)', name=op.f('positions_flat_check')),
     sa.ForeignKeyConstraint(['account'], ['accounts.account'], name=op.f('positions_account_fkey')),
     sa.ForeignKeyConstraint(['instrument'], ['instruments.instrument'], name=op.f('positions_instrument_fkey')),
     sa.PrimaryKeyConstraint('account', 'instrument', name=op.f('positions_pkey')),
@@ -305,17 +321,24 @@ def upgrade() -> None:
     sa.Column('believed_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False, comment='when the book began to say so'),
     sa.Column('superseded_at', sa.DateTime(timezone=True), nullable=True, comment='when the book ceased to say so; NULL: it says so now'),
     sa.Column('net_pnl', sa.Numeric(), sa.Computed('gross_pnl - opening_commission - closing_commission', persisted=True), nullable=True),
+    sa.CheckConstraint("basis IN ('fills', 'statement', 'broker', 'unknown')", name=op.f('closes_basis_check')),
     sa.CheckConstraint("closed_at >= opened_at OR basis <> 'fills'", name=op.f('closes_closed_at_check')),
+    sa.CheckConstraint("cost IS NOT NULL OR basis = 'unknown'", name=op.f('closes_cost_check')),
+    sa.CheckConstraint("gross_pnl IS NOT NULL OR basis = 'unknown'", name=op.f('closes_gross_pnl_check')),
     sa.CheckConstraint("method IN ('average', 'fifo', 'lifo', 'hifo')", name=op.f('closes_method_check')),
+    sa.CheckConstraint("quantity > '-Infinity' AND quantity < 'Infinity' AND entry_price > '-Infinity' AND entry_price < 'Infinity' AND exit_price > '-Infinity' AND exit_price < 'Infinity' AND cost > '-Infinity' AND cost < 'Infinity' AND gross_pnl > '-Infinity' AND gross_pnl < 'Infinity' AND opening_commission > '-Infinity' AND opening_commission < 'Infinity' AND closing_commission > '-Infinity' AND closing_commission < 'Infinity' AND premium > '-Infinity' AND premium < 'Infinity'", name=op.f('closes_finite_check')),
+    sa.CheckConstraint('execution_adjustment = execution_id', name=op.f('closes_execution_adjustment_check')),
     sa.CheckConstraint('num_nonnulls(execution_revision, execution_adjustment) = 1', name=op.f('closes_execution_exists_check')),
     sa.CheckConstraint('num_nonnulls(opening_revision, opening_adjustment) = 1', name=op.f('closes_opening_exists_check')),
+    sa.CheckConstraint('opening_adjustment = opening_id', name=op.f('closes_opening_adjustment_check')),
     sa.CheckConstraint('quantity <> 0', name=op.f('closes_quantity_check')),
+    sa.CheckConstraint('superseded_at >= believed_at', name=op.f('closes_superseded_at_check')),
+    sa.ForeignKeyConstraint(['account', 'execution_adjustment'], ['adjustments.account', 'adjustments.id'], name='closes_execution_adjustment_fkey'),
     sa.ForeignKeyConstraint(['account', 'execution_id', 'execution_revision'], ['executions.account', 'executions.execution_id', 'executions.revision'], name='closes_execution_fill_fkey'),
+    sa.ForeignKeyConstraint(['account', 'opening_adjustment'], ['adjustments.account', 'adjustments.id'], name='closes_opening_adjustment_fkey'),
     sa.ForeignKeyConstraint(['account', 'opening_id', 'opening_revision'], ['executions.account', 'executions.execution_id', 'executions.revision'], name='closes_opening_fill_fkey'),
     sa.ForeignKeyConstraint(['account'], ['accounts.account'], name=op.f('closes_account_fkey')),
-    sa.ForeignKeyConstraint(['execution_adjustment'], ['adjustments.id'], name='closes_execution_adjustment_fkey'),
     sa.ForeignKeyConstraint(['instrument'], ['instruments.instrument'], name=op.f('closes_instrument_fkey')),
-    sa.ForeignKeyConstraint(['opening_adjustment'], ['adjustments.id'], name='closes_opening_adjustment_fkey'),
     sa.PrimaryKeyConstraint('id', name=op.f('closes_pkey')),
     comment='One row is one realised part: one closing entry against one lot. Superseded rows stay.'
     )
@@ -335,8 +358,10 @@ def upgrade() -> None:
     sa.Column('basis', sa.Text(), nullable=False),
     sa.Column('fees', postgresql.JSONB(astext_type=sa.Text()), nullable=True, comment="commissions in other currencies than the trade's"),
     sa.CheckConstraint("(cost IS NULL) = (basis = 'unknown')", name=op.f('lots_cost_check')),
+    sa.CheckConstraint("quantity > '-Infinity' AND quantity < 'Infinity' AND price > '-Infinity' AND price < 'Infinity' AND cost > '-Infinity' AND cost < 'Infinity' AND commission > '-Infinity' AND commission < 'Infinity'", name=op.f('lots_finite_check')),
     sa.CheckConstraint('quantity <> 0', name=op.f('lots_quantity_check')),
     sa.ForeignKeyConstraint(['account', 'instrument'], ['positions.account', 'positions.instrument'], name=op.f('lots_account_fkey')),
+    sa.ForeignKeyConstraint(['account', 'opening_id', 'opening_revision'], ['executions.account', 'executions.execution_id', 'executions.revision'], name='lots_opening_fill_fkey'),
     sa.PrimaryKeyConstraint('account', 'instrument', 'opening_id', name=op.f('lots_pkey')),
     comment='One row is one open part of a position.'
     )
@@ -353,6 +378,7 @@ def downgrade() -> None:
     op.drop_table('syncs')
     op.drop_table('statement_imports')
     op.drop_table('positions')
+    op.drop_index('position_events_believed_key', table_name='position_events', postgresql_where=sa.text('superseded_at IS NULL'))
     op.drop_index(op.f('position_events_account_instrument_at_idx'), table_name='position_events')
     op.drop_table('position_events')
     op.drop_table('holdings')

@@ -1,0 +1,37 @@
+"""The jobs: which assets are made together, and how long that may take.
+
+Belongs here: selections and run tags. Does not belong here: when a job runs (schedules, sensors).
+"""
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from position_pipeline.defs.assets import ASSETS
+from position_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+POSITION_SYNC = "position_sync"
+
+SPARE = 180
+"""Seconds of a run beside its brokers' time: a cold start on a slow machine, a wait for another sync, a large first booking."""
+
+
+def position_sync(settings: Settings) -> "UnresolvedAssetJobDefinition":
+    """Capture, record, reconcile, and every check of it."""
+    return dg.define_asset_job(
+        POSITION_SYNC,
+        selection=dg.AssetSelection.assets(*ASSETS),
+        description="Ask every broker once, book new fills, hold the answers against the book, and prove the result.\n\n"
+        "For some accounts only, add the run tag `position_sync/accounts` with their names, separated by commas.",
+        tags={"dagster/max_runtime": longest_run(settings)},
+        executor_def=dg.in_process_executor,
+    )
+
+
+def longest_run(settings: Settings) -> int:
+    """Seconds after which a run hangs: each broker may use its timeout, once to connect and once to answer."""
+    brokers = max(len(settings.ibkr_connections()), 1)
+    return SPARE + 2 * brokers * round(settings.broker_timeout)

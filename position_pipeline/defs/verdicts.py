@@ -1,0 +1,138 @@
+"""What the checks claim, decided from rows: no Dagster, no database.
+
+Belongs here: one function a claim, from rows to a `Verdict`. Does not belong here: reading the rows, and showing the verdict (checks).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from position_pipeline import show
+from position_pipeline.accounting.exact import plain
+from position_pipeline.accounting.invariants import CashFlow, cash_identity
+from position_pipeline.accounting.model import SnapshotStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from position_pipeline.sync import AccountPass
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a claim holds, in words, with what was looked at and the rows that break it.
+
+    `offending` has short cells; what takes a sentence is in `evidence`, one entry a row. `mild`: worth a warning, no error.
+    """
+
+    passed: bool
+    says: str
+    expected: str
+    actual: str
+    looked_at: int
+    offending: tuple[dict[str, str], ...] = ()
+    evidence: tuple[str, ...] = ()
+    mild: bool = False
+
+
+def snapshot_is_complete(parts: Sequence[AccountPass]) -> Verdict:
+    """Every account's answer is proven complete; one that lacks some symbols only is a warning."""
+    bad = [part for part in parts if status_of(part) != "complete"]
+    rows = tuple({"account": part.account, "status": status_of(part)} for part in bad)
+    mild = bool(bad) and all(status_of(part) == "partial" for part in bad)
+    counts = f"{len(parts) - len(bad)} of {len(parts)}"
+    return Verdict(
+        passed=bool(parts) and not bad,
+        says=_snapshots_in_words(parts, bad, mild=mild),
+        expected=f"{len(parts)} of {len(parts)} accounts gave a complete answer" if parts else "at least one account",
+        actual=f"{counts} accounts gave a complete answer" if parts else "no account",
+        looked_at=len(parts),
+        offending=rows,
+        evidence=tuple(f"{part.account}: {reason_of(part)}" for part in bad),
+        mild=mild,
+    )
+
+
+def _snapshots_in_words(parts: Sequence[AccountPass], bad: Sequence[AccountPass], *, mild: bool) -> str:
+    if not parts:
+        return "The brokers listed no account at all."
+    if not bad:
+        return f"Every answer is proven complete ({len(parts)} accounts)."
+    what = "lack some symbols, which keep their positions" if mild else "cannot be used; the positions stay as they were"
+    return f"The answers for {', '.join(part.account for part in bad)} {what}."
+
+
+def status_of(part: AccountPass) -> str:
+    """complete, partial or rejected as the snapshot is; failed where there is none, or its account could not be taken further."""
+    if part.busy:
+        return "already_running"
+    return "failed" if part.error or part.snapshot is None else part.snapshot.status.value
+
+
+def reason_of(part: AccountPass) -> str:
+    """Why the account's answer is not complete; empty if it is."""
+    if part.busy:
+        return "Another process has been syncing this account for minutes. Look for a sync or a run that hangs, and end it."
+    if part.error or part.snapshot is None:
+        return part.error or "The broker was not asked."
+    if part.snapshot.status is SnapshotStatus.PARTIAL and part.snapshot.errors:
+        return "; ".join(f"{symbol}: {error}" for symbol, error in part.snapshot.errors.items())
+    return part.snapshot.reason
+
+
+def quantities_match_broker(disagreements: Sequence[Mapping[str, Any]], compared: int) -> Verdict:
+    """The book's quantity of every position is exactly the broker's."""
+    rows = tuple(_disagreement(row) for row in disagreements)
+    first = "; ".join(f"{row['symbol']} in {row['account']}: book {row['book']}, broker {row['broker']}" for row in rows[:3])
+    more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+    return Verdict(
+        passed=not rows,
+        says=f"Book and broker differ: {first}{more}." if rows else f"Book and broker hold the same ({compared} open positions).",
+        expected="positions that differ from the broker's last proven answer: 0",
+        actual=f"positions that differ from the broker's last proven answer: {len(rows)}",
+        looked_at=compared,
+        offending=rows,
+        evidence=tuple(_evidence(row) for row in disagreements),
+    )
+
+
+def _disagreement(row: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "account": row["account"],
+        "symbol": row["symbol"],
+        "book": show.number(row["quantity"]),
+        "broker": show.number(row["broker_quantity"]),
+        "since": show.moment(row["first_seen_at"]),
+    }
+
+
+def _evidence(row: Mapping[str, Any]) -> str:
+    said = " ".join(filter(None, (row["evidence"], row["proposal"]))) or "There is no open break yet: the next sync looks into it."
+    return f"{row['symbol']} in {row['account']}: {said}"
+
+
+def cash_identity_holds(flows: Sequence[Mapping[str, Any]]) -> Verdict:
+    """Net realised - remaining cost - open commission - cash received is exactly 0, for each account and instrument."""
+    residues = [(row, cash_identity(CashFlow(**{each.name: row[each.name] for each in fields(CashFlow)}))) for row in flows]
+    wrong = [(row, residue) for row, residue in residues if residue]
+    rows = tuple(
+        {"account": row["account"], "symbol": row["symbol"], "off_by": f"{plain(residue)} {row['currency']}"} for row, residue in wrong
+    )
+    first = "; ".join(f"{row['symbol']} in {row['account']} by {row['off_by']}" for row in rows[:3])
+    return Verdict(
+        passed=not rows,
+        says=f"The book does not add up: {first}." if rows else f"The book adds up to the last digit ({len(flows)} positions).",
+        expected="exactly 0 for each account and instrument",
+        actual=f"{len(rows)} of {len(flows)} are not 0" if rows else "exactly 0 for each",
+        looked_at=len(flows),
+        offending=rows,
+        evidence=tuple(_sums_in_words(row) for row, _ in wrong),
+    )
+
+
+def _sums_in_words(row: Mapping[str, Any]) -> str:
+    sums = ", ".join(f"{each.name} {plain(row[each.name])}" for each in fields(CashFlow) if row[each.name])
+    return f"{row['symbol']} in {row['account']}: {sums} ({row['currency']})"
