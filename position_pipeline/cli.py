@@ -74,7 +74,7 @@ def main() -> None:
 def run() -> int | str | None:
     """Run what the command line says; the exit code."""
     try:
-        app()
+        app(prog_name="position-pipeline")
     except SystemExit as end:
         return end.code
     except (BadUse, settings_module.SettingsError) as error:
@@ -100,6 +100,7 @@ def _words(error: Exception) -> str:
 
     if isinstance(error, NoBroker | DatabaseUnavailable | WrongRevision | EmbeddedServerError):
         return str(error)
+    error = getattr(error, "orig", None) or error  # SQLAlchemy wraps what the database said in the whole statement
     said = " ".join(str(error).split())
     if isinstance(error, DatabaseError):
         return f"PostgreSQL refused: {said}. Nothing of this step was kept."
@@ -338,10 +339,8 @@ def doctor(json: Json = False) -> None:
 def upgrade() -> None:
     """Bring the database's tables to the revision that this version needs."""
     from position_pipeline import connections
-    from position_pipeline.store import upgrade as run
 
-    with connections.database(settings_module.load()) as url:
-        before, after = run(url)
+    before, after = connections.upgrade(settings_module.load())
     done = f"is at revision {after} already" if before == after else f"went from {before or 'nothing'} to revision {after}"
     show.say(show.console(), [f"The database {done}."])
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from position_pipeline.settings import Settings
     from position_pipeline.store import Store
 
-__all__ = ["SIMULATED", "NoBroker", "brokers", "database", "simulator_address", "simulator_file", "store"]
+__all__ = ["SIMULATED", "NoBroker", "brokers", "database", "simulator_address", "simulator_file", "store", "upgrade"]
 
 
 class NoBroker(Exception):
@@ -54,6 +54,16 @@ def store(settings: Settings) -> Iterator[Store]:
             opened = Store(url)
         with opened:
             yield opened
+
+
+def upgrade(settings: Settings) -> tuple[str | None, str]:
+    """Bring the database to the revision that this version needs: (revision before, revision after)."""
+    from position_pipeline.store import upgrade as run
+    from position_pipeline.store.connection import Connection
+
+    with database(settings) as url:
+        Connection(url).close()  # whoever cannot be reached is told in the same words as everywhere
+        return run(url)
 
 
 def brokers(settings: Settings) -> list[Broker]:

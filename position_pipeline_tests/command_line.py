@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from position_pipeline import cli
 from position_pipeline.settings import PREFIX
 from position_pipeline.simulator import Simulator, load_scenario
@@ -24,6 +22,8 @@ from position_pipeline.simulator import Simulator, load_scenario
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import pytest
 
 MORNING = datetime(2026, 11, 20, 15, tzinfo=UTC)
 

@@ -33,7 +33,15 @@ KO = Instrument("ibkr:8894", "KO", "STK", "USD")
 SAP = Instrument("ibkr:14204", "SAP", "STK", "EUR")
 TSLA = Instrument("ibkr:76792991", "TSLA", "STK", "USD")
 CALL = Instrument(
-    "ibkr:712940105", "AAPL  280121C00250000", "OPT", "USD", Decimal(100), expiry="20280121", strike=Decimal(250), right="C", underlying="AAPL"
+    "ibkr:712940105",
+    "AAPL  280121C00250000",
+    "OPT",
+    "USD",
+    Decimal(100),
+    expiry="20280121",
+    strike=Decimal(250),
+    right="C",
+    underlying="AAPL",
 )
 ES = Instrument("ibkr:649180678", "ESZ7", "FUT", "USD", Decimal(50), expiry="20271217")
 BTC = Instrument("ibkr:479624278", "BTC", "CRYPTO", "USD")
@@ -49,7 +57,9 @@ def number(value: str | int | Decimal | None) -> Decimal | None:
     return None if value is None else Decimal(value)
 
 
-def fill(instrument: Instrument, side: Side, quantity, price, *, at=0, name="", fee="0", fee_currency=None, account=ACCOUNT, **more) -> Fill:
+def fill(
+    instrument: Instrument, side: Side, quantity, price, *, at=0, name="", fee="0", fee_currency=None, account=ACCOUNT, **more
+) -> Fill:
     """One execution. Without a `name` its id says when and what; `fee` None is a commission that has not come."""
     fee_currency = fee_currency or instrument.currency
     return Fill(

@@ -66,6 +66,15 @@ class AdjustmentKind(StrEnum):
     EXPIRY = "expiry"
     ASSIGNMENT = "assignment"
     EXERCISE = "exercise"
+    CASH_SETTLEMENT = "cash_settlement"
+    SPLIT = "split"
+    TRANSFER = "transfer"
+    CONVERSION_OUT = "conversion_out"
+    CONVERSION_IN = "conversion_in"
+    SPIN_OFF = "spin_off"
+    RETURN_OF_CAPITAL = "return_of_capital"
+    REINVESTMENT = "reinvestment"
+    FEE_IN_KIND = "fee_in_kind"
 
 
 class EventType(StrEnum):
@@ -76,7 +85,10 @@ class EventType(StrEnum):
     REDUCED = "reduced"
     CLOSED = "closed"
     FLIPPED = "flipped"
+    SPLIT = "split"
+    TRANSFERRED = "transferred"
     ADJUSTED = "adjusted"
+    RENAMED = "renamed"
     EXPIRED = "expired"
     ASSIGNED = "assigned"
     EXERCISED = "exercised"
@@ -157,6 +169,15 @@ class Adjustment:
     - `opening_lot`: a lot that was opened at `time`, as its owner or a statement tells; `commission` was paid on it.
     - `expiry`: the change of the position, at `price` 0.
     - `assignment`, `exercise`: the change of the option position; its premium moves to the fill whose `premium_from` is this `id`.
+    - `cash_settlement`: the change of the position, closed at `price`, the amount paid per unit.
+    - `split`: 0; `numerator` units stand for `denominator` before. With `amount` whole units stay and the fraction is paid out for it.
+    - `transfer`: the change of the position. In: a lot at `price` or `cost`, or of unknown basis. Out: lots leave at their cost, nothing
+      is realised.
+    - `conversion_out`: the change (all of it for a symbol change or merger); its lots move to the `conversion_in` whose `takes_from` is
+      this `id`, which has `numerator` units for `denominator` of the other instrument. `amount` is cash received besides.
+    - `spin_off`: 0; the part `share` (0 to 1) of the cost of each lot moves to the `conversion_in` that takes from it.
+    - `return_of_capital`: 0; `amount` lowers the cost. `reinvestment`: 0; `amount` raises it (a notional distribution).
+    - `fee_in_kind`: the change of the position; units go, the total cost stays.
     """
 
     id: str
@@ -172,6 +193,11 @@ class Adjustment:
     commission: Decimal | None = ZERO
     basis: Basis = Basis.UNKNOWN
     sequence: int | None = None
+    numerator: Decimal | None = None
+    denominator: Decimal | None = None
+    amount: Decimal | None = None
+    share: Decimal | None = None
+    takes_from: str | None = None
     source: str = ""
     evidence: str = ""
 

@@ -194,9 +194,9 @@ def _is_late(entries: Sequence[Entry], last: OrderKey | None) -> bool:
 
 
 def _needs_history(entry: Entry) -> bool:
-    """A premium is known only with the option's history. A bust is not booked at all."""
+    """A premium is known only with the option's history."""
     if isinstance(entry, Fill):
-        return entry.premium_from is not None or not entry.quantity
+        return entry.premium_from is not None
     return entry.kind in PREMIUM_KINDS
 
 

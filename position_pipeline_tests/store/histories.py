@@ -66,7 +66,9 @@ def _fill(draw: random.Random, account: str, instrument: Instrument, at: int, na
     price = Decimal(draw.randint(9000, 11000)) / 100
     fee = Decimal(draw.randint(-30, 200)) / 100  # below zero is a rebate
     currency = draw.choice((instrument.currency,) * 4 + ("CHF",))
-    return fill(instrument, draw.choice(tuple(Side)), quantity, price, at=at, name=name, fee=str(fee), fee_currency=currency, account=account)
+    return fill(
+        instrument, draw.choice(tuple(Side)), quantity, price, at=at, name=name, fee=str(fee), fee_currency=currency, account=account
+    )
 
 
 def _versions(draw: random.Random, first: Fill, number: int) -> list[Fill]:

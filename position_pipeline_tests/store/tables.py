@@ -44,7 +44,9 @@ def rows(store: Store, sql: str, values: Any = None) -> list[dict[str, Any]]:
 def believed(store: Store, account: str | None = None) -> dict[str, list[str]]:
     """What the book says now, as text; numbers without the zeros that PostgreSQL keeps behind the point."""
     of = "(%(account)s::text IS NULL OR account = %(account)s)"
-    found = {table: rows(store, f"SELECT to_jsonb(r) AS row FROM ({sql}) r WHERE {of}", {"account": account}) for table, sql in BELIEVED.items()}
+    found = {
+        table: rows(store, f"SELECT to_jsonb(r) AS row FROM ({sql}) r WHERE {of}", {"account": account}) for table, sql in BELIEVED.items()
+    }
     return {table: sorted(_plain(each["row"], account or "") for each in several) for table, several in found.items()}
 
 

@@ -22,7 +22,11 @@ def book(store, database):
     store.record(ACCOUNT, [*fills, *options], expiry, EVERYTHING)
     store.reconcile(snapshot(holding(AAPL, 6)), EVERYTHING)
     store.reconcile(snapshot(holding(AAPL, 7), at=3700), EVERYTHING)
-    assert {table: len(rows(store, f"SELECT 1 FROM {table}")) for table in ("closes", "lots", "breaks")} == {"closes": 2, "lots": 2, "breaks": 1}
+    assert {table: len(rows(store, f"SELECT 1 FROM {table}")) for table in ("closes", "lots", "breaks")} == {
+        "closes": 2,
+        "lots": 2,
+        "breaks": 1,
+    }
     return database
 
 

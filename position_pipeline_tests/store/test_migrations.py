@@ -81,7 +81,9 @@ def test_the_migrations_make_exactly_the_constraints_and_indexes_of_the_schema(d
 
 
 def test_every_table_says_what_one_row_is_and_every_column_that_needs_it_what_it_holds(database):
-    tables = query(database, "SELECT relname, obj_description(oid) AS said FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")
+    tables = query(
+        database, "SELECT relname, obj_description(oid) AS said FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+    )
     assert {row["relname"] for row in tables if not (row["said"] or "").startswith("One row is ")} == {"alembic_version"}
     columns = query(
         database,

@@ -1,6 +1,8 @@
 -- name: lock_account
--- One writer at a time for an account's book; freed with the transaction, however it ends.
-SELECT pg_advisory_xact_lock(hashtextextended('position_pipeline:book:' || %(account)s, 0))
+-- One writer at a time for an account's book; freed with the transaction, however it ends. `at` is when this one's turn came, which is when
+-- the book begins to say what it writes: now() is when the transaction began, and may lie before what the last writer wrote.
+SELECT clock_timestamp() AS at
+FROM (SELECT pg_advisory_xact_lock(hashtextextended('position_pipeline:book:' || %(account)s, 0)) OFFSET 0) AS lock
 
 -- name: add_account
 INSERT INTO accounts (account, broker, connection, base_currency, cost_method)
@@ -116,20 +118,21 @@ SELECT * FROM position_events
 WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND superseded_at IS NULL ORDER BY id
 
 -- name: supersede_closes
-UPDATE closes SET superseded_at = now() WHERE id = ANY(%(ids)s)
+-- A clock may be set back; nothing ceases to be said before it was said.
+UPDATE closes SET superseded_at = greatest(%(at)s, believed_at) WHERE id = ANY(%(ids)s)
 
 -- name: supersede_events
-UPDATE position_events SET superseded_at = now() WHERE id = ANY(%(ids)s)
+UPDATE position_events SET superseded_at = greatest(%(at)s, believed_at) WHERE id = ANY(%(ids)s)
 
 -- name: add_closes
 INSERT INTO closes
     (account, instrument, execution_id, execution_revision, execution_adjustment, opening_id, opening_revision,
      opening_adjustment, cycle, closed_at, opened_at, quantity, entry_price, exit_price, cost, gross_pnl, opening_commission,
-     closing_commission, premium, fees, currency, method, basis, partial)
+     closing_commission, premium, fees, currency, method, basis, partial, believed_at)
 VALUES %s
 
 -- name: add_events
-INSERT INTO position_events (account, instrument, type, at, quantity_before, quantity_after, cycle, cause)
+INSERT INTO position_events (account, instrument, type, at, quantity_before, quantity_after, cycle, cause, believed_at)
 VALUES %s
 
 -- name: add_rejects

@@ -1,0 +1,116 @@
+"""The claims, decided from rows alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from position_pipeline.accounting.model import Snapshot, SnapshotStatus
+from position_pipeline.defs.verdicts import cash_identity_holds, quantities_match_broker, snapshot_is_complete
+from position_pipeline.sync import AccountPass
+
+AT = datetime(2026, 11, 20, 15, tzinfo=UTC)
+
+
+def answer(account, status="complete", reason="", errors=(), error=""):
+    snapshot = Snapshot(account, "ibkr", AT, SnapshotStatus(status), reason=reason, errors=dict(errors))
+    return AccountPass(account, snapshot=snapshot, error=error)
+
+
+def difference(symbol, book, broker, evidence="It says so.", proposal="Import a statement."):
+    return {
+        "account": "U1", "symbol": symbol, "quantity": Decimal(book), "broker_quantity": Decimal(broker), "first_seen_at": AT,
+        "evidence": evidence, "proposal": proposal,
+    }  # fmt: skip
+
+
+def flow(**sums):
+    names = ("realized", "cost", "open_commission", "traded", "contributed", "handed_over", "taken_up", "unknown")
+    row = {"account": "U1", "symbol": "AAPL", "currency": "USD", **dict.fromkeys(names, Decimal(0))}
+    return {**row, **{name: Decimal(value) for name, value in sums.items()}}
+
+
+def test_complete_answers_of_all_accounts_pass():
+    verdict = snapshot_is_complete([answer("U1"), answer("U2")])
+    assert verdict.passed
+    assert (verdict.actual, verdict.expected) == ("2 of 2 accounts gave a complete answer",) * 2
+    assert (verdict.offending, verdict.evidence) == ((), ())
+
+
+def test_a_rejected_answer_is_an_error_that_names_the_account_and_the_reason():
+    verdict = snapshot_is_complete([answer("U1"), answer("U2", "rejected", "U2: cut off.")])
+    assert not verdict.passed
+    assert not verdict.mild
+    assert verdict.actual == "1 of 2 accounts gave a complete answer"
+    assert verdict.offending == ({"account": "U2", "status": "rejected"},)
+    assert verdict.evidence == ("U2: U2: cut off.",)
+    assert verdict.says == "The answers for U2 cannot be used; the positions stay as they were."
+
+
+def test_an_answer_that_lacks_a_symbol_is_a_warning_that_names_the_symbol():
+    verdict = snapshot_is_complete([answer("U1"), answer("U2", "partial", "one symbol", {"ESZ7": "unreadable"})])
+    assert (verdict.passed, verdict.mild) == (False, True)
+    assert verdict.evidence == ("U2: ESZ7: unreadable",)
+
+
+def test_one_rejected_answer_beside_a_partial_one_is_an_error():
+    assert not snapshot_is_complete([answer("U1", "partial", "x", {"A": "b"}), answer("U2", "rejected", "no")]).mild
+
+
+def test_an_account_that_no_answer_came_for_failed():
+    verdict = snapshot_is_complete([AccountPass("U1", error="The gateway is down. Start it.")])
+    assert verdict.offending == ({"account": "U1", "status": "failed"},)
+    assert verdict.evidence == ("U1: The gateway is down. Start it.",)
+
+
+def test_an_account_that_is_being_synced_elsewhere_is_not_complete():
+    verdict = snapshot_is_complete([answer("U1"), AccountPass("U2", busy=True)])
+    assert verdict.offending == ({"account": "U2", "status": "already_running"},)
+
+
+def test_no_account_at_all_does_not_pass():
+    verdict = snapshot_is_complete([])
+    assert not verdict.passed
+    assert (verdict.expected, verdict.actual) == ("at least one account", "no account")
+
+
+def test_equal_quantities_pass():
+    verdict = quantities_match_broker([], compared=12)
+    assert verdict.passed
+    assert verdict.says == "Book and broker hold the same (12 open positions)."
+
+
+def test_a_difference_shows_both_quantities_with_all_their_digits_and_its_way_out():
+    verdict = quantities_match_broker([difference("BTC", "0.12345678", "0.12345679")], compared=12)
+    assert not verdict.passed
+    assert verdict.offending[0]["book"], verdict.offending[0]["broker"] == ("0.12345678", "0.12345679")
+    assert verdict.evidence == ("BTC in U1: It says so. Import a statement.",)
+    assert verdict.says == "Book and broker differ: BTC in U1: book 0.12345678, broker 0.12345679."
+
+
+def test_many_differences_are_counted_and_the_first_are_named():
+    verdict = quantities_match_broker([difference(name, 1, 2) for name in "ABCDE"], compared=9)
+    assert verdict.says.startswith("Book and broker differ: A in U1: book 1, broker 2; B")
+    assert verdict.says.endswith(" and 2 more.")
+    assert len(verdict.offending) == 5
+
+
+def test_a_difference_whose_break_is_not_there_yet_is_told_too():
+    verdict = quantities_match_broker([difference("A", 1, 2, None, None)], compared=1)
+    assert verdict.evidence == ("A in U1: There is no open break yet: the next sync looks into it.",)
+
+
+def test_a_book_that_adds_up_passes():
+    # bought 10 at 100 with a fee of 1, sold 4 at 110 with a fee of 1: traded -1001 + 439 = -562
+    # realised 4 * (110 - 100) - 0.4 - 1 = 38.6; left cost 600 and fee 0.6; 38.6 - 600 - 0.6 - (-562) = 0
+    verdict = cash_identity_holds([flow(realized="38.6", cost="600", open_commission="0.6", traded="-562")])
+    assert verdict.passed
+    assert verdict.actual == "exactly 0 for each"
+
+
+def test_a_hair_of_a_cent_is_a_failure_that_says_by_how_much():
+    verdict = cash_identity_holds([flow(), flow(cost="600.0000000001", traded="-600")])
+    assert not verdict.passed
+    assert verdict.actual == "1 of 2 are not 0"
+    assert verdict.offending == ({"account": "U1", "symbol": "AAPL", "off_by": "-0.0000000001 USD"},)
+    assert verdict.evidence == ("AAPL in U1: cost 600.0000000001, traded -600 (USD)",)
