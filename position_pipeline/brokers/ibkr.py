@@ -103,7 +103,7 @@ class IbkrBroker:
     def _taken(self, session: Session, accounts: Sequence[str]) -> Capture:
         """What was read, as the rest of the house knows it."""
         answer = session.answer
-        snapshots = tuple(judge(account, answer, self.name, session.received_at) for account in accounts)
+        snapshots = tuple(judge(account, answer, "ibkr", session.received_at) for account in accounts)
         known = _instruments(answer)
         made = tuple(each for account in accounts for each in _fills(answer, account, known))
         named = {each.instrument for each in made} | {held.instrument for shot in snapshots for held in shot.holdings}

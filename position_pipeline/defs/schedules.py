@@ -7,7 +7,7 @@ import dagster as dg
 
 from position_pipeline.defs.jobs import POSITION_SYNC
 from position_pipeline.defs.session import TRIGGER
-from position_pipeline.settings import PREFIX, Settings, SettingsError
+from position_pipeline.settings import Settings
 
 ZONE = "America/New_York"
 """The zone in which the exchanges' day is counted."""
@@ -22,21 +22,11 @@ UNFINISHED = [
 
 
 def cron(seconds: int) -> str:
-    """The cron line of an interval; cron knows only parts of an hour and parts of a day, so others are a `SettingsError`."""
-    minutes, odd = divmod(seconds, 60)
-    hours, rest = divmod(minutes, 60)
-    if not odd and minutes and 60 % minutes == 0 and minutes < 60:
+    """The cron line of an interval, which the settings have found to be a part of an hour or of a day."""
+    minutes, hours = seconds // 60, seconds // 3600
+    if not hours:
         return f"*/{minutes} * * * *"
-    if not odd and not rest and hours and 24 % hours == 0:
-        return "0 0 * * *" if hours == 24 else f"0 */{hours} * * *"
-    near = min(POSSIBLE, key=lambda possible: abs(possible - seconds))
-    raise SettingsError(
-        f"Bad setting {PREFIX}SYNC_INTERVAL: must be whole minutes that divide an hour, or whole hours that divide a day, "
-        f"in seconds (it is {seconds}). The nearest is {near}."
-    )
-
-
-POSSIBLE = [60 * minutes for minutes in range(1, 60) if 60 % minutes == 0] + [3600 * hours for hours in range(1, 25) if 24 % hours == 0]
+    return f"0 */{hours} * * *" if hours < 24 else "0 0 * * *"
 
 
 def in_progress(instance: dg.DagsterInstance) -> str | None:

@@ -1,7 +1,7 @@
 """Recording fills and adjustments: they are stored, and the positions that they touch are booked, in the caller's transaction.
 
-Belongs here: which instruments need booking, from where, and writing what booking says. Does not belong here: the booking itself
-(accounting.booking), and transactions (Store opens them).
+Belongs here: which instruments need booking, and from where. Does not belong here: the booking itself (accounting.booking), reading and
+writing positions (pages.py), and transactions (Store opens them).
 
 A position is extended where all its new entries come after the last one booked. Anything else - a late fill, a correction, a commission
 that came later, an option premium that moves between instruments - folds the whole history of the instruments concerned again and
@@ -15,19 +15,21 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from position_pipeline.accounting.arrivals import contradictions, sift
-from position_pipeline.accounting.booking import fold, in_order, order_key
+from position_pipeline.accounting.booking import fold, order_key
 from position_pipeline.accounting.exact import ZERO
 from position_pipeline.accounting.model import Adjustment, AdjustmentKind, Fill, Method, Position
 from position_pipeline.accounting.reconciliation import NOT_BOOKED
 from position_pipeline.store import queries, rows
+from position_pipeline.store.pages import Pages, Written, revisions_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
     from decimal import Decimal
 
     from position_pipeline.accounting.arrivals import Arrivals, Conflict
     from position_pipeline.accounting.booking import Booked
-    from position_pipeline.accounting.model import Close, Entry, Instrument, Lot, OrderKey
+    from position_pipeline.accounting.model import Entry, Instrument, OrderKey
     from position_pipeline.store.connection import Connection, Row
     from position_pipeline.store.rows import Revisions
 
@@ -64,20 +66,6 @@ class _Touched:
     replayed: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """Positions as they are stored, and the revisions of the fills that opened their lots."""
-
-    positions: Mapping[str, Position]
-    revisions: Revisions
-
-    def says(self, position: Position, revisions: Revisions) -> bool:
-        """Whether the rows of a position are what they should be."""
-        return self.positions.get(position.instrument) == position and all(
-            self.revisions[lot.opening_id] == revisions[lot.opening_id] for lot in position.lots
-        )
-
-
 def record(
     connection: Connection,
     account: str,
@@ -86,13 +74,21 @@ def record(
     instruments: Sequence[Instrument],
 ) -> Recorded:
     """Store what is new and book it. The caller holds a transaction; the account's lock is taken here."""
-    connection.execute(SQL["lock_account"], {"account": account})
+    at = lock_account(connection, account)
     add_instruments(connection, instruments)
     arrivals = _store_fills(connection, account, fills)
     new, differing = _store_adjustments(connection, account, adjustments)
-    changes = _book(connection, account, (*arrivals.new, *new), arrivals.rebook)
+    changes = _book(connection, account, (*arrivals.new, *new), arrivals.rebook, at)
     refused = tuple((conflict.entry.instrument, conflict.reason) for conflict in (*arrivals.conflicts, *differing))
     return Recorded(len(arrivals.new), len(arrivals.completed), len(new), changes, refused)
+
+
+def lock_account(connection: Connection, account: str) -> datetime:
+    """Wait until nobody else writes to the account's book, and keep others out until the transaction ends; when the turn came."""
+    row = connection.one(SQL["lock_account"], {"account": account})
+    assert row is not None
+    at: datetime = row["at"]
+    return at
 
 
 def add_instruments(connection: Connection, instruments: Sequence[Instrument]) -> None:
@@ -144,36 +140,40 @@ def _store_adjustments(
     return tuple(new.values()), contradictions({**known, **new}, adjustments)
 
 
-def _book(connection: Connection, account: str, entries: Sequence[Entry], rebook: frozenset[str]) -> Mapping[str, Change]:
+def _book(connection: Connection, account: str, entries: Sequence[Entry], rebook: frozenset[str], at: datetime) -> Mapping[str, Change]:
     """Book new entries, and anew the instruments in which something else has changed; which positions changed."""
     if not entries and not rebook:
         return {}
     kinds = described(connection, {entry.instrument for entry in entries} | rebook)
     kept = frozenset(id_ for id_, instrument in kinds.items() if instrument.sec_type not in NOT_BOOKED)
     touched = _touched(connection, account, [entry for entry in entries if entry.instrument in kept], rebook & kept)
-    instruments = described(connection, {*touched.extended, *touched.replayed})
-    stored = _load(connection, account, instruments)
+    pages = Pages(connection, account, described(connection, {*touched.extended, *touched.replayed}))
+    pages.load()
     method = _method(connection, account)
-    flat = {i.id: Position(account, i.id, i.currency, i.multiplier, method) for i in instruments.values()}
+    flat = {i.id: Position(account, i.id, i.currency, i.multiplier, method) for i in pages.instruments.values()}
 
-    histories = _histories(connection, account, touched.replayed)
-    revisions = {**stored.revisions, **_revisions(*touched.extended.values(), *histories.values())}
-    extended = {id_: fold(stored.positions.get(id_, flat[id_]), more) for id_, more in touched.extended.items()}
-    replayed = _only_new(connection, account, _fold_together(histories, flat), revisions)
-    booked = {**extended, **replayed}
-    _write(connection, [b for b in booked.values() if not stored.says(b.position, revisions)], instruments, revisions)
-    _tell(connection, booked.values(), revisions)
-    return {id_: _change(stored, b.position, instruments[id_]) for id_, b in booked.items() if _has_changed(stored, b.position)}
+    extended = [fold(pages.positions.get(id_, flat[id_]), more) for id_, more in touched.extended.items()]
+    pages.write(_written(extended, {**pages.revisions, **revisions_of(*touched.extended.values())}), at)
+    histories = pages.histories(touched.replayed)
+    replayed = _fold_together(histories, flat)
+    pages.write(pages.supersede(histories, _written(replayed, revisions_of(*histories.values())), at), at)
+    booked = [each.position for each in (*extended, *replayed)]
+    return {p.instrument: _change(pages, p) for p in booked if _has_changed(pages.positions.get(p.instrument), p)}
 
 
-def _has_changed(stored: _Stored, after: Position) -> bool:
-    before = stored.positions.get(after.instrument)
+def _written(booked: Sequence[Booked], revisions: Revisions) -> Written:
+    closes = [close for each in booked for close in each.closes]
+    return Written([each.position for each in booked], closes, [event for each in booked for event in each.events], revisions)
+
+
+def _has_changed(before: Position | None, after: Position) -> bool:
     return before is None or replace(before, last_key=None) != replace(after, last_key=None)
 
 
-def _change(stored: _Stored, after: Position, instrument: Instrument) -> Change:
-    before = stored.positions.get(after.instrument)
-    return Change(instrument.symbol, ZERO if before is None else before.quantity, after.quantity, before is None)
+def _change(pages: Pages, after: Position) -> Change:
+    before = pages.positions.get(after.instrument)
+    symbol = pages.instruments[after.instrument].symbol
+    return Change(symbol, ZERO if before is None else before.quantity, after.quantity, before is None)
 
 
 def _touched(connection: Connection, account: str, entries: Sequence[Entry], rebook: frozenset[str]) -> _Touched:
@@ -209,44 +209,13 @@ def _linked(connection: Connection, account: str, instruments: frozenset[str]) -
     return linked if linked == instruments else _linked(connection, account, linked)
 
 
-def _load(connection: Connection, account: str, instruments: Iterable[str]) -> _Stored:
-    values = {"account": account, "instruments": sorted(instruments)}
-    found = connection.rows(SQL["lots_of"], values)
-    lots: dict[str, list[Lot]] = {}
-    for row in found:
-        lots.setdefault(row["instrument"], []).append(rows.lot(row))
-    positions = [rows.position(row, tuple(lots.get(row["instrument"], ()))) for row in connection.rows(SQL["positions_of"], values)]
-    return _Stored({p.instrument: p for p in positions}, {row["opening_id"]: row["opening_revision"] for row in found})
-
-
-def _histories(connection: Connection, account: str, instruments: Iterable[str]) -> dict[str, tuple[Entry, ...]]:
-    values = {"account": account, "instruments": sorted(instruments)}
-    if not values["instruments"]:
-        return {}
-    histories: dict[str, list[Entry]] = {instrument: [] for instrument in values["instruments"]}
-    for row in connection.rows(SQL["believed_executions"], values):
-        histories[row["instrument"]].append(rows.fill(row))
-    for row in connection.rows(SQL["adjustments_of"], values):
-        histories[row["instrument"]].append(rows.adjustment(row))
-    return {instrument: in_order(history) for instrument, history in histories.items()}
-
-
-def _revisions(*histories: Iterable[Entry]) -> dict[str, int | None]:
-    """The entries' ids with their revisions; adjustments have none."""
-    return {
-        entry.execution_id if isinstance(entry, Fill) else entry.id: entry.revision if isinstance(entry, Fill) else None
-        for history in histories
-        for entry in history
-    }
-
-
-def _fold_together(histories: Mapping[str, Sequence[Entry]], flat: Mapping[str, Position]) -> dict[str, Booked]:
+def _fold_together(histories: Mapping[str, Sequence[Entry]], flat: Mapping[str, Position]) -> list[Booked]:
     """Fold whole histories; an instrument that hands a premium over is folded before the one that takes it."""
     carries: dict[str, Decimal | None] = {}
-    booked: dict[str, Booked] = {}
+    booked: list[Booked] = []
     for instrument in _givers_first(histories):
-        booked[instrument] = fold(flat[instrument], histories[instrument], carries)
-        carries |= booked[instrument].carries
+        booked.append(fold(flat[instrument], histories[instrument], carries))
+        carries |= booked[-1].carries
     return booked
 
 
@@ -272,57 +241,6 @@ def _givers_first(histories: Mapping[str, Sequence[Entry]]) -> list[str]:
     for instrument in sorted(histories):
         visit(instrument)
     return order
-
-
-def _only_new(connection: Connection, account: str, replayed: Mapping[str, Booked], revisions: Revisions) -> dict[str, Booked]:
-    """Mark closes and events that the book no longer says as superseded; what was replayed, with only those that it says newly."""
-    if not replayed:
-        return {}
-    values = {"account": account, "instruments": sorted(replayed)}
-    closes = {_with_revisions(close, revisions): close for booked in replayed.values() for close in booked.closes}
-    events = {event: event for booked in replayed.values() for event in booked.events}
-    stored_closes = [(row["id"], _of_revisions(row)) for row in connection.rows(SQL["believed_closes"], values)]
-    stored_events = [(row["id"], rows.event(row)) for row in connection.rows(SQL["believed_events"], values)]
-    _supersede(connection, "supersede_closes", [id_ for id_, said in stored_closes if closes.pop(said, None) is None])
-    _supersede(connection, "supersede_events", [id_ for id_, said in stored_events if events.pop(said, None) is None])
-    return {
-        instrument: replace(
-            booked,
-            closes=tuple(close for close in closes.values() if close.instrument == instrument),
-            events=tuple(event for event in events.values() if event.instrument == instrument),
-        )
-        for instrument, booked in replayed.items()
-    }
-
-
-def _with_revisions(close: Close, revisions: Revisions) -> tuple[Close, int | None, int | None]:
-    """All that a row of closes says."""
-    return close, revisions[close.execution_id], revisions[close.opening_id]
-
-
-def _of_revisions(row: Row) -> tuple[Close, int | None, int | None]:
-    return rows.close(row), row["execution_revision"], row["opening_revision"]
-
-
-def _supersede(connection: Connection, statement: str, ids: Sequence[int]) -> None:
-    if ids:
-        connection.execute(SQL[statement], {"ids": ids})
-
-
-def _write(connection: Connection, booked: Sequence[Booked], instruments: Mapping[str, Instrument], revisions: Revisions) -> None:
-    """Positions and their lots, as they are now."""
-    if not booked:
-        return
-    positions = [each.position for each in booked]
-    connection.many(SQL["write_positions"], (rows.position_row(p, instruments[p.instrument].symbol) for p in positions))
-    connection.execute(SQL["drop_lots"], {"account": positions[0].account, "instruments": [p.instrument for p in positions]})
-    connection.many(SQL["add_lots"], (rows.lot_row(p, lot, seq, revisions) for p in positions for seq, lot in enumerate(p.lots)))
-
-
-def _tell(connection: Connection, booked: Collection[Booked], revisions: Revisions) -> None:
-    """Closes and events, which are added and never changed."""
-    connection.many(SQL["add_closes"], (rows.close_row(close, revisions) for each in booked for close in each.closes))
-    connection.many(SQL["add_events"], (rows.event_row(event) for each in booked for event in each.events))
 
 
 def make_room(connection: Connection, account: str, instruments: Sequence[Instrument]) -> None:

@@ -18,7 +18,7 @@ from position_pipeline.accounting.exact import ZERO, plain
 from position_pipeline.accounting.model import Holding
 from position_pipeline.accounting.reconciliation import NOT_BOOKED, BookSide, reconcile
 from position_pipeline.store import queries
-from position_pipeline.store.book import described, make_room, record
+from position_pipeline.store.book import described, lock_account, make_room, record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -137,7 +137,7 @@ def _holding_row(snapshot_id: int, holding: Holding) -> tuple[Any, ...]:
 
 def reconcile_account(connection: Connection, snapshot: Snapshot, instruments: Sequence[Instrument]) -> Reconciled:
     """Compare a proven snapshot with the book, and mark, adjust and open or resolve breaks. The caller holds a transaction."""
-    connection.execute(BOOK["lock_account"], {"account": snapshot.account})
+    lock_account(connection, snapshot.account)
     account = connection.one(BOOK["account"], {"account": snapshot.account})
     assert account is not None, "an account is added before it is reconciled"
     kinds = {instrument.id: instrument for instrument in instruments}

@@ -148,7 +148,7 @@ def test_configured_accounts_are_the_default():
     with simulated() as (sim, _):
         broker = IbkrBroker("second", sim.host, sim.port, 30, ["U1"])
         capture = broker.capture(None, 5)
-    assert [(snapshot.account, snapshot.broker) for snapshot in capture.snapshots] == [("U1", "second")]
+    assert [(snapshot.account, snapshot.broker) for snapshot in capture.snapshots] == [("U1", "ibkr")]
     assert broker.where == f"Interactive Brokers at {sim.host}:{sim.port}, client id 30"
 
 

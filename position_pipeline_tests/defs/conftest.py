@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -17,9 +16,6 @@ from position_pipeline.simulator import Simulator, default_scenario
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-MORNING = datetime(2026, 11, 20, 15, tzinfo=UTC)
-
 
 @dataclass
 class Ran:
@@ -57,7 +53,8 @@ def rows(table: Any) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def sim() -> Iterator[Simulator]:
-    with Simulator(default_scenario(), speed=0, starts_at=MORNING) as running:
+    # Of the week, because a test may run over midnight in New York.
+    with Simulator(default_scenario(), speed=0, executions_since="week") as running:
         yield running
 
 
@@ -67,10 +64,12 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def defs(sim: Simulator, settings: Settings, database: str) -> dg.Definitions:
-    def brokers() -> list[IbkrBroker]:
-        return [IbkrBroker(name="simulator", host=sim.host, port=sim.port)]
+def brokers(sim: Simulator):
+    return lambda: [IbkrBroker(name="simulator", host=sim.host, port=sim.port)]
 
+
+@pytest.fixture
+def defs(brokers, settings: Settings, database: str) -> dg.Definitions:
     return build_defs(settings=settings, brokers=brokers, database_url=database)
 
 

@@ -117,20 +117,10 @@ def test_a_tag_names_the_accounts_to_sync(sync, sim, store):
     assert book(store, SECOND) == held(sim, SECOND)
 
 
-def test_the_default_accounts_are_those_of_the_settings(sync, sim, settings, database, store, defs):
-    limited = build_defs(
-        settings=settings.model_copy(update={"default_account_id": SECOND}),
-        brokers=defs.resources["sync"].resource_fn.__closure__ and _brokers(sim),
-        database_url=database,
-    )
-    assert sync(given=limited).success
+def test_the_default_accounts_are_those_of_the_settings(sync, settings, brokers, database, store):
+    limited = settings.model_copy(update={"default_account_id": SECOND})
+    assert sync(given=build_defs(settings=limited, brokers=brokers, database_url=database)).success
     assert [row["account"] for row in store.read.accounts()] == [SECOND]
-
-
-def _brokers(sim):
-    from position_pipeline.brokers.ibkr import IbkrBroker
-
-    return lambda: [IbkrBroker(name="simulator", host=sim.host, port=sim.port)]
 
 
 def test_a_rejected_answer_changes_no_position_and_the_run_goes_on_for_the_others(sync, sim, store):
@@ -258,8 +248,8 @@ def test_the_checks_can_run_alone_and_ask_no_broker(sync, sim, defs, instance):
     assert asked_for(sim, "positions") == asked
 
 
-def test_a_database_without_tables_is_refused_in_the_words_that_help(sync, settings, sim, empty_database):
-    ran = sync(given=build_defs(settings=settings, brokers=_brokers(sim), database_url=empty_database))
+def test_a_database_without_tables_is_refused_in_the_words_that_help(sync, settings, brokers, empty_database):
+    ran = sync(given=build_defs(settings=settings, brokers=brokers, database_url=empty_database))
     assert ran.failures == {"broker_snapshots": "The database has no tables of position_pipeline yet. Run: position-pipeline db upgrade"}
 
 
@@ -268,9 +258,9 @@ def test_a_database_of_a_newer_version_is_refused(sync, database):
     assert "newer than this version's" in sync().failures["broker_snapshots"]
 
 
-def test_a_database_that_is_away_is_told_without_its_password(sync, settings, sim):
+def test_a_database_that_is_away_is_told_without_its_password(sync, settings, brokers):
     url = "postgresql://me:hidden-word@127.0.0.1:1/nothing"
-    said = sync(given=build_defs(settings=settings, brokers=_brokers(sim), database_url=url)).failures["broker_snapshots"]
+    said = sync(given=build_defs(settings=settings, brokers=brokers, database_url=url)).failures["broker_snapshots"]
     assert said.startswith("PostgreSQL at 127.0.0.1:1/nothing cannot be used")
     assert "hidden-word" not in said
 

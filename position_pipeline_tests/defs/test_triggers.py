@@ -19,6 +19,13 @@ def defs():
     return build_defs(settings=Settings(home=Path("/nowhere")))
 
 
+@pytest.fixture
+def instance():
+    """A schedule's context asks for an instance that another process could open too."""
+    with dg.instance_for_test() as made:
+        yield made
+
+
 def tick(defs, instance):
     return defs.resolve_schedule_def("position_sync_schedule")(dg.build_schedule_context(instance))
 

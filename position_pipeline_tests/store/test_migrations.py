@@ -103,7 +103,7 @@ def test_numbers_are_exact_and_times_have_a_zone(database):
 
 
 def test_a_database_without_our_tables_is_refused_with_what_to_do(empty_database):
-    with pytest.raises(WrongRevision, match="no tables of position_pipeline yet. Run: position-pipeline db upgrade"):
+    with pytest.raises(WrongRevision, match=r"no tables of position_pipeline yet\. Run: position-pipeline db upgrade"):
         Store(empty_database)
 
 
@@ -121,7 +121,7 @@ def test_a_newer_database_is_not_downgraded(database):
 
 
 def test_a_server_that_is_not_there_is_named_without_the_password():
-    with pytest.raises(DatabaseUnavailable, match="PostgreSQL at 127.0.0.1:1/book cannot be used") as told:
+    with pytest.raises(DatabaseUnavailable, match=r"PostgreSQL at 127\.0\.0\.1:1/book cannot be used") as told:
         Store("postgresql://someone:hushhush@127.0.0.1:1/book")
     assert "hushhush" not in str(told.value)
 

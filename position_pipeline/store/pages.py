@@ -1,0 +1,131 @@
+"""The pages of an account's book: one position each, with its lots, closes and events, as they are stored.
+
+Belongs here: reading pages and histories, and writing what booking says so that only what is different is written. Does not belong here:
+which pages need booking (book.py), the booking itself (accounting.booking).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from position_pipeline.accounting.booking import in_order
+from position_pipeline.accounting.model import Fill
+from position_pipeline.store import queries, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from position_pipeline.accounting.model import Close, Entry, Instrument, Lot, Position, PositionEvent
+    from position_pipeline.store.connection import Connection, Row
+    from position_pipeline.store.rows import Revisions
+
+    Said = tuple[Close, int | None, int | None]
+    """All that a row of closes says: the close, and the revisions of its closing and its opening fill."""
+
+T = TypeVar("T")
+SQL = queries.load("book")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a new booking comes to: positions as they are now, and the closes and events that the book did not say before."""
+
+    positions: Sequence[Position]
+    closes: Sequence[Close]
+    events: Sequence[PositionEvent]
+    revisions: Revisions
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """The pages of some instruments. `revisions` are those of the fills that opened the stored lots."""
+
+    connection: Connection
+    account: str
+    instruments: Mapping[str, Instrument]
+    positions: dict[str, Position] = field(default_factory=dict)
+    revisions: dict[str, int | None] = field(default_factory=dict)
+
+    def load(self) -> None:
+        found = self._rows("lots_of", self.instruments)
+        lots: dict[str, list[Lot]] = {}
+        for row in found:
+            lots.setdefault(row["instrument"], []).append(rows.lot(row))
+            self.revisions[row["opening_id"]] = row["opening_revision"]
+        for row in self._rows("positions_of", self.instruments):
+            self.positions[row["instrument"]] = rows.position(row, tuple(lots.get(row["instrument"], ())))
+
+    def histories(self, instruments: Iterable[str]) -> dict[str, tuple[Entry, ...]]:
+        """Everything that is believed to have happened to some instruments, in the order of booking."""
+        histories: dict[str, list[Entry]] = {instrument: [] for instrument in sorted(instruments)}
+        for row in self._rows("believed_executions", histories):
+            histories[row["instrument"]].append(rows.fill(row))
+        for row in self._rows("adjustments_of", histories):
+            histories[row["instrument"]].append(rows.adjustment(row))
+        return {instrument: in_order(history) for instrument, history in histories.items()}
+
+    def supersede(self, instruments: Iterable[str], now: Written, at: datetime) -> Written:
+        """Of instruments that were booked anew: mark what the book no longer says; what is left is what it says newly."""
+        names = sorted(instruments)
+        closes = [(row["id"], _said(row)) for row in self._rows("believed_closes", names)]
+        events = [(row["id"], rows.event(row)) for row in self._rows("believed_events", names)]
+        gone_closes, new_closes = _compared(closes, [_saying(close, now.revisions) for close in now.closes])
+        gone_events, new_events = _compared(events, now.events)
+        for statement, ids in (("supersede_closes", gone_closes), ("supersede_events", gone_events)):
+            if ids:
+                self.connection.execute(SQL[statement], {"ids": ids, "at": at})
+        return Written(now.positions, [close for close, _, _ in new_closes], new_events, now.revisions)
+
+    def write(self, now: Written, at: datetime) -> None:
+        """Positions and lots that are not as they should be, new closes and new events."""
+        positions = [each for each in now.positions if not self._says(each, now.revisions)]
+        symbols = {instrument.id: instrument.symbol for instrument in self.instruments.values()}
+        lots = [(each, lot, seq, now.revisions) for each in positions for seq, lot in enumerate(each.lots)]
+        many = self.connection.many
+        many(SQL["write_positions"], [rows.position_row(each, symbols[each.instrument]) for each in positions])
+        if positions:
+            self.connection.execute(SQL["drop_lots"], {"account": self.account, "instruments": [each.instrument for each in positions]})
+        many(SQL["add_lots"], [rows.lot_row(*each) for each in lots])
+        many(SQL["add_closes"], [(*rows.close_row(close, now.revisions), at) for close in now.closes])
+        many(SQL["add_events"], [(*rows.event_row(event), at) for event in now.events])
+
+    def _says(self, position: Position, revisions: Revisions) -> bool:
+        """Whether the rows of a position are what they should be."""
+        return self.positions.get(position.instrument) == position and all(
+            self.revisions[lot.opening_id] == revisions[lot.opening_id] for lot in position.lots
+        )
+
+    def _rows(self, statement: str, instruments: Iterable[str]) -> list[Row]:
+        names = list(instruments)
+        return self.connection.rows(SQL[statement], {"account": self.account, "instruments": names}) if names else []
+
+
+def revisions_of(*histories: Iterable[Entry]) -> dict[str, int | None]:
+    """The entries' ids with their revisions; adjustments have none."""
+    return {
+        entry.execution_id if isinstance(entry, Fill) else entry.id: entry.revision if isinstance(entry, Fill) else None
+        for history in histories
+        for entry in history
+    }
+
+
+def _said(row: Row) -> Said:
+    return rows.close(row), row["execution_revision"], row["opening_revision"]
+
+
+def _saying(close: Close, revisions: Revisions) -> Said:
+    return close, revisions[close.execution_id], revisions[close.opening_id]
+
+
+def _compared(stored: Iterable[tuple[int, T]], wanted: Iterable[T]) -> tuple[list[int], list[T]]:
+    """(ids of stored values that are not wanted any more, wanted values that are not stored)."""
+    missing = dict.fromkeys(wanted)
+    gone = []
+    for number, value in stored:
+        if value in missing:
+            del missing[value]
+        else:
+            gone.append(number)
+    return gone, list(missing)
