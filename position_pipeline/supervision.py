@@ -31,7 +31,7 @@ from urllib.parse import quote
 from position_pipeline import connections, show
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from position_pipeline.settings import Settings
 
@@ -114,10 +114,12 @@ def _programs(settings: Settings, port: int, *, simulated: bool) -> tuple[Progra
     python = sys.executable
     workspace = str(home / "dagster" / "workspace.yaml")
     code = ("-m", "dagster", "code-server", "start", "-m", "position_pipeline.definitions", "-h", HOST, "-p", str(code_port))
+    # Started before the code server answers, both would fill their logs with tracebacks and look again only seconds later.
+    after = (python, "-m", "position_pipeline.supervision", str(code_port))
     dagster = (
         Program("code-server", (python, *code), 20),
-        Program("webserver", (python, "-m", "dagster_webserver", "-h", HOST, "-p", str(port), "-w", workspace), 30),
-        Program("daemon", (python, "-m", "dagster._daemon", "run", "-w", workspace), 40),
+        Program("webserver", (*after, "-m", "dagster_webserver", "-h", HOST, "-p", str(port), "-w", workspace), 30),
+        Program("daemon", (*after, "-m", "dagster._daemon", "run", "-w", workspace), 40),
     )
     return ((_simulator(home),) if simulated else ()) + dagster
 
@@ -258,3 +260,17 @@ def _end(supervisord: subprocess.Popen[bytes]) -> None:
         return
     supervisord.kill()
     supervisord.wait()
+
+
+def start_after(port: int, words: Sequence[str]) -> None:
+    """Become `python WORDS` once the port answers, or after a while in any case. Not returning is what it is for."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+            break
+        time.sleep(0.1)
+    os.execv(sys.executable, [sys.executable, *words])  # noqa: S606  the words are ours
+
+
+if __name__ == "__main__":
+    start_after(int(sys.argv[1]), sys.argv[2:])

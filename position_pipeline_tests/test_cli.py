@@ -5,6 +5,7 @@ Each test has a database of its own; the broker is the simulator on a real socke
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -667,3 +668,20 @@ def test_a_fault_of_ours_is_one_line_and_its_details_are_kept(command, database,
     assert (done.code, done.out) == (1, "")
     assert len(done.err.splitlines()) == 1
     assert "Traceback" not in done.err
+
+
+# -- the simulated broker
+
+
+def test_the_simulated_broker_says_where_it_listens_and_ends_when_it_is_told(unconnected, tmp_path):
+    address = tmp_path / "there" / "address.json"
+    words = [sys.executable, "-m", "position_pipeline.cli", "simulator", "--address-file", str(address)]
+    with subprocess.Popen(words, env=unconnected.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        line = process.stdout.readline()
+        written = json.loads(address.read_text(encoding="utf-8"))
+        taken = unconnected("simulator", "--port", written["port"])
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+    assert line == f"The simulated broker listens on 127.0.0.1:{written['port']}. Ctrl-C stops it.\n"
+    assert (process.returncode, said) == (0, "")
+    assert (taken.code, taken.err) == (1, "The simulated broker cannot run: Address already in use\n")

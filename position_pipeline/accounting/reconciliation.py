@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 NOT_BOOKED = frozenset({"CASH", "BAG"})
 """Kinds that are never positions: conversions of currency move cash, a combination is known by its legs."""
 
+CLOCKS = timedelta(minutes=1)
+"""By how much the broker's clock and ours may differ, and its times are whole seconds: a fill right after the answer may seem to be before it."""
+
 
 @dataclass(frozen=True, slots=True)
 class BookSide:
@@ -80,7 +83,7 @@ def reconcile(
 
 def _opening_balance(snapshot: Snapshot, ours: BookSide, theirs: Holding, instrument: Instrument) -> Adjustment:
     before = EXACT.subtract(theirs.quantity, ours.quantity)
-    at = snapshot.taken_at if ours.first_entry_at is None else ours.first_entry_at - timedelta(microseconds=1)
+    at = snapshot.taken_at - CLOCKS if ours.first_entry_at is None else ours.first_entry_at - timedelta(microseconds=1)
     price = theirs.average_price if _is_still_held(before, ours) else None
     cost = "at a cost that it does not tell" if price is None else f"at the broker's average {plain(price)}"
     return Adjustment(

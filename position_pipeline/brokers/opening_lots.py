@@ -147,12 +147,14 @@ def _columns(heading: list[str], where: str) -> tuple[str, ...]:
     if len(heading) == 1:
         raise StatementError(f"{where}: the columns are not separated by commas")
     columns = tuple(cell.strip() for cell in heading)
-    unknown = [column for column in columns if column not in (*REQUIRED, *OPTIONAL) or columns.count(column) > 1]
-    if unknown:
-        raise StatementError(f"{where}: column {quoted(unknown[0], 40)!r} is not known or there twice; {_wanted()}")
+    for column in columns:
+        if column not in (*REQUIRED, *OPTIONAL):
+            raise StatementError(f"{where}: column {quoted(column, 40)!r} is not known; {_wanted()}")
+        if columns.count(column) > 1:
+            raise StatementError(f"{where}: column {column!r} is there twice")
     missing = [column for column in REQUIRED if column not in columns]
     if missing or not {"price", "cost"} & set(columns):
-        raise StatementError(f"{where}: column {missing[0] if missing else 'price'} is missing; {_wanted()}")
+        raise StatementError(f"{where}: column {(missing or ['price'])[0]!r} is missing; {_wanted()}")
     return columns
 
 

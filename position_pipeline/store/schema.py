@@ -1,7 +1,7 @@
 """The tables, with what one row of each means: the one description that migrations are checked against.
 
-Belongs here: columns, constraints, comments. Does not belong here: queries (queries/) and use cases (Store). The running product never
-imports this module, because importing SQLAlchemy would cost every command a quarter of a second; migrations and tests do.
+Belongs here: columns, constraints, comments. Does not belong here: queries (queries/) and use cases (Store). Commands never
+import this module, because importing SQLAlchemy would cost each a quarter of a second; migrations, tests and Dagster's processes do.
 
 Numbers are NUMERIC without a scale: brokers send up to 24 decimals and none is cut. Times are timestamptz.
 """

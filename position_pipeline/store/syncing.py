@@ -64,13 +64,13 @@ LONGEST_SILENCE = "900s"
 """A pass that says nothing to the database for so long hangs; no broker timeout is longer than ten minutes."""
 
 
-def lock(connection: Connection, account: str, *, wait: bool) -> bool:
+def lock(connection: Connection, account: str, *, wait: bool, patience: str = PATIENCE) -> bool:
     """Take the account's sync lock, for the session; False where another session has it and does not give it up in time."""
     key = {"account": account}
     if wait:
         try:
             with connection.transaction():
-                connection.execute(SQL["wait_for_lock"], {"patience": PATIENCE})
+                connection.execute(SQL["wait_for_lock"], {"patience": patience})
                 connection.execute(SQL["sync_lock"], key)
         except (LockNotAvailable, DeadlockDetected):
             return False

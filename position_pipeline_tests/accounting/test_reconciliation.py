@@ -49,7 +49,7 @@ def test_flat_on_both_sides_is_agreed():
 def test_a_holding_without_fills_was_held_before():
     opening = only(first({}, holding(AAPL, 120, "187.4421")))
     assert (opening.kind, opening.quantity, opening.price) == (AdjustmentKind.OPENING_BALANCE, 120, D("187.4421"))
-    assert (opening.basis, opening.time, opening.id) == (Basis.BROKER, moment(3600), f"opening:{ACCOUNT}:{AAPL.id}")
+    assert (opening.basis, opening.time, opening.id) == (Basis.BROKER, moment(3600 - 60), f"opening:{ACCOUNT}:{AAPL.id}")
     assert opening.evidence == (
         "First contact: the broker holds 120, the fills it lists explain 0; the other 120 were held before, at the broker's average 187.4421."
     )

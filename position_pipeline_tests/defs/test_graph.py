@@ -95,9 +95,7 @@ def test_there_is_one_job_one_schedule_and_one_sensor():
 
 
 def test_everything_that_asks_a_broker_is_in_its_pool():
-    pools = {
-        node.name: node.definition.pool for node in definitions().resolve_job_def("position_sync").graph.nodes if node.definition.pool
-    }
+    pools = {node.name: node.definition.pool for node in definitions().resolve_job_def("position_sync").graph.nodes if node.definition.pool}
     assert pools == {"broker_snapshots": "broker", "trade_executions": "broker", "book": "broker"}
 
 
@@ -122,7 +120,14 @@ def test_the_start_sensor_is_running_and_ticks_seldom():
 
 @pytest.mark.parametrize(
     ("seconds", "line"),
-    [(60, "*/1 * * * *"), (300, "*/5 * * * *"), (1800, "*/30 * * * *"), (3600, "0 */1 * * *"), (14400, "0 */4 * * *"), (86400, "0 0 * * *")],
+    [
+        (60, "*/1 * * * *"),
+        (300, "*/5 * * * *"),
+        (1800, "*/30 * * * *"),
+        (3600, "0 */1 * * *"),
+        (14400, "0 */4 * * *"),
+        (86400, "0 0 * * *"),
+    ],
 )
 def test_an_interval_is_a_cron_line(seconds, line):
     assert cron(seconds) == line

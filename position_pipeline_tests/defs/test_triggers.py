@@ -9,6 +9,7 @@ import pytest
 from dagster._daemon.types import DaemonHeartbeat
 
 from position_pipeline.definitions import build_defs
+from position_pipeline.defs.schedules import UNFINISHED
 from position_pipeline.settings import Settings
 
 S = dg.DagsterRunStatus
@@ -43,12 +44,16 @@ def test_a_tick_asks_for_a_run_that_says_that_the_schedule_asked(defs, instance)
     assert tick(defs, instance).tags["position_sync/trigger"] == "schedule"
 
 
-@pytest.mark.parametrize("status", [S.QUEUED, S.NOT_STARTED, S.STARTING, S.STARTED, S.CANCELING])
+@pytest.mark.parametrize("status", [S.NOT_STARTED, S.STARTING, S.STARTED, S.CANCELING])
 def test_a_tick_passes_with_a_reason_while_a_sync_is_under_way(defs, instance, status):
     instance.add_run(dg.DagsterRun(job_name="position_sync", run_id="0" * 32, status=status))
     skipped = tick(defs, instance)
     assert isinstance(skipped, dg.SkipReason)
     assert skipped.skip_message == "1 position_sync is queued or running already; the next tick will ask again."
+
+
+def test_a_queued_sync_is_under_way_too():
+    assert {S.QUEUED, S.NOT_STARTED, S.STARTING, S.STARTED, S.CANCELING} == set(UNFINISHED)
 
 
 @pytest.mark.parametrize("status", [S.SUCCESS, S.FAILURE, S.CANCELED])

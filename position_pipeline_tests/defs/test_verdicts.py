@@ -83,7 +83,8 @@ def test_equal_quantities_pass():
 def test_a_difference_shows_both_quantities_with_all_their_digits_and_its_way_out():
     verdict = quantities_match_broker([difference("BTC", "0.12345678", "0.12345679")], compared=12)
     assert not verdict.passed
-    assert verdict.offending[0]["book"], verdict.offending[0]["broker"] == ("0.12345678", "0.12345679")
+    (row,) = verdict.offending
+    assert (row["book"], row["broker"]) == ("0.12345678", "0.12345679")
     assert verdict.evidence == ("BTC in U1: It says so. Import a statement.",)
     assert verdict.says == "Book and broker differ: BTC in U1: book 0.12345678, broker 0.12345679."
 

@@ -5,12 +5,17 @@ Belongs here: reading rows as they are stored. Does not belong here: expectation
 
 from __future__ import annotations
 
+import json
+import select
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
 from psycopg2.extras import RealDictCursor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from position_pipeline.store import Store
 
 BELIEVED = {
@@ -59,6 +64,24 @@ def _plain(row: dict[str, Any], account: str) -> str:
 def _digits(value: Any) -> str:
     text = str(value)
     return text.rstrip("0").rstrip(".") if "." in text and text.lstrip("-").replace(".", "", 1).isdigit() else text
+
+
+@contextmanager
+def listening(url: str) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Listens to the store; gives a function that tells all that was heard until now."""
+    listener = psycopg2.connect(url)
+    listener.autocommit = True
+    listener.cursor().execute("LISTEN position_pipeline")
+
+    def heard() -> list[dict[str, Any]]:
+        query(url, "NOTIFY position_pipeline, 'so far'")
+        while not listener.notifies or listener.notifies[-1].payload != "so far":
+            assert select.select([listener], [], [], 10)[0], "nothing is heard"
+            listener.poll()
+        return [json.loads(note.payload) for note in listener.notifies if note.payload != "so far"]
+
+    yield heard
+    listener.close()
 
 
 def versions(store: Store, *tables: str) -> dict[str, list[tuple[Any, ...]]]:

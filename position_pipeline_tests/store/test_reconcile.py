@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from decimal import Decimal
 
@@ -27,7 +26,7 @@ from position_pipeline_tests.scenarios import (
     sell,
     snapshot,
 )
-from position_pipeline_tests.store.tables import TABLES, rows, versions
+from position_pipeline_tests.store.tables import TABLES, listening, rows, versions
 
 D = Decimal
 
@@ -302,16 +301,10 @@ def test_a_difference_in_the_last_of_many_digits_is_a_difference(book):
 
 
 def test_listeners_are_woken_when_an_answer_brings_news_and_only_then(met, database):
-    import psycopg2
-
-    listener = psycopg2.connect(database)
-    listener.autocommit = True
-    listener.cursor().execute("LISTEN position_pipeline")
-    see(met, holding(AAPL, 10, "100.1", price=107), at=3700)
-    see(met, holding(AAPL, 12, "100.1", price=107), at=3800)
-    listener.poll()
-    assert [json.loads(note.payload) for note in listener.notifies] == [{"account": ACCOUNT, "fills": 0, "positions": 1}]
-    listener.close()
+    with listening(database) as heard:
+        see(met, holding(AAPL, 10, "100.1", price=107), at=3700)
+        see(met, holding(AAPL, 12, "100.1", price=107), at=3800)
+        assert heard() == [{"account": ACCOUNT, "fills": 0, "positions": 1}]
 
 
 def test_one_account_is_nothing_to_another(met):

@@ -31,7 +31,7 @@ from position_pipeline_tests.scenarios import (
 )
 from position_pipeline_tests.store.conftest import identities
 from position_pipeline_tests.store.histories import batches, history
-from position_pipeline_tests.store.tables import TABLES, believed, query, rows, versions
+from position_pipeline_tests.store.tables import TABLES, believed, listening, query, rows, versions
 
 D = Decimal
 BALANCE, LOT, EXPIRY = AdjustmentKind.OPENING_BALANCE, AdjustmentKind.OPENING_LOT, AdjustmentKind.EXPIRY
@@ -126,16 +126,10 @@ def figures_of(change) -> tuple:
 
 
 def test_listeners_are_woken_when_there_is_news_and_only_then(book, database):
-    import psycopg2
-
-    listener = psycopg2.connect(database)
-    listener.autocommit = True
-    listener.cursor().execute("LISTEN position_pipeline")
-    book.record(buy(AAPL, 10, 100))
-    book.record(buy(AAPL, 10, 100))
-    listener.poll()
-    assert [note.payload for note in listener.notifies] == [f'{{"account": "{ACCOUNT}", "fills": 1, "positions": 1}}']
-    listener.close()
+    with listening(database) as heard:
+        book.record(buy(AAPL, 10, 100))
+        book.record(buy(AAPL, 10, 100))
+        assert heard() == [{"account": ACCOUNT, "fills": 1, "positions": 1}]
 
 
 def test_fills_of_an_account_that_nobody_took_in_are_refused(store):
@@ -248,6 +242,14 @@ def test_a_replay_keeps_the_closes_that_are_still_true(book):
     book.record(buy(AAPL, 10, 120, at=300, name="b3"))
     book.record(buy(AAPL, 10, 115, at=200, name="b2"))  # late, but after the round trip
     assert rows(book.store, "SELECT ctid, xmin, id FROM closes") == kept
+
+
+def test_a_replay_that_ends_as_before_writes_no_row(book):
+    book.record(buy(AAPL, 10, 100, name="b"), sell(AAPL, 4, 110, at=60, name="s"))
+    before = versions(book.store, "positions", "lots", "closes", "position_events")
+    recorded = book.record(buy(AAPL, 10, 100, name="b", source="flex", sequence=5))  # it may stand elsewhere now, and does not
+    assert (recorded.completed, recorded.changes) == (1, {})
+    assert versions(book.store, "positions", "lots", "closes", "position_events") == before
 
 
 # Corrections and busts
