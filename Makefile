@@ -2,6 +2,8 @@
 
 VENV ?= .venv
 IB_ASYNC_VENV ?= .venv-ib-async
+PEERS_VENV ?= .venv-peers
+export PEERS_VENV
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
 PIP_OPTIONS = --disable-pip-version-check --quiet --constraint constraints.txt
@@ -10,7 +12,7 @@ PIP_OPTIONS = --disable-pip-version-check --quiet --constraint constraints.txt
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONWARNINGS =
 
-.PHONY: help run test lint unit ib-async bench clean
+.PHONY: help run test lint unit ib-async bench peers clean
 .DELETE_ON_ERROR:
 
 help:
@@ -39,6 +41,16 @@ ib-async: $(IB_ASYNC_VENV)/installed
 
 bench: $(VENV)/installed-dev
 	$(VENV)/bin/python -m benchmarks.sync
+	$(VENV)/bin/python -m benchmarks.accounting
+
+# nautilus_trader and beancount, for `make bench` alone; it makes them itself and does without them where it cannot.
+peers: $(PEERS_VENV)/installed
+
+$(PEERS_VENV)/installed: benchmarks/constraints-peers.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and none was found."; exit 1; }
+	$(PYTHON) -m venv $(PEERS_VENV)
+	$(PEERS_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --only-binary :all: --constraint $< nautilus_trader beancount
+	@touch $@
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and none was found. Name one: make PYTHON=/path/to/python3.11 run"; exit 1; }
@@ -61,4 +73,4 @@ $(IB_ASYNC_VENV)/installed: constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(IB_ASYNC_VENV)
+	rm -rf $(VENV) $(IB_ASYNC_VENV) $(PEERS_VENV)
