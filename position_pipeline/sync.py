@@ -211,8 +211,7 @@ class SyncPass:
         assert self.captured is not None
         fills = [fill for fill in self.captured.fills if fill.account == part.account]
         part.recorded = self.store.record(part.account, fills, (), self._instruments(fills))
-        symbols = {instrument.id: instrument.symbol for instrument in self.captured.instruments}
-        self._keep_refused([(part.account, symbols.get(i, i), reason) for i, reason in part.recorded.refused])
+        self._keep_refused([(part.account, *row) for row in part.recorded.refused])
 
     def _reconcile(self, part: AccountPass) -> None:
         assert part.snapshot is not None
@@ -314,7 +313,7 @@ def _done(result: SyncResult, snapshot: Snapshot, recorded: Recorded, reconciled
         closed=_labels(closed, names),
         unchanged=len(reconciled.held - created - updated - closed),
         fills=recorded.fills,
-        errors=(*snapshot.errors.items(), *((names.get(i, i), reason) for i, reason in recorded.refused)),
+        errors=(*snapshot.errors.items(), *recorded.refused),
         open_breaks=reconciled.open_breaks,
     )
 

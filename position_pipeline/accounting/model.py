@@ -132,7 +132,8 @@ class Fill:
     `execution_id` is the broker's id without its revision; a correction has the same id and a higher `revision`; a bust is a revision
     of quantity 0. `sequence` is the broker's own rising number where it gives one (Flex transactionID): it orders fills of one second.
     `premium_from` names the assignment or exercise whose option premium this share leg carries. `broker_pnl` is the broker's own
-    realised P&L of this execution, never used in the book.
+    realised P&L of this execution, never used in the book. `closes_lots` names lots that a closing fill consumes before any other, as
+    (id of the opening entry, unsigned quantity).
     """
 
     account: str
@@ -152,6 +153,7 @@ class Fill:
     order_id: str = ""
     source: str = ""
     broker_pnl: Decimal | None = None
+    closes_lots: tuple[tuple[str, Decimal], ...] = ()
 
     @property
     def signed_quantity(self) -> Decimal:
@@ -162,7 +164,8 @@ class Fill:
 class Adjustment:
     """A book entry that is no fill.
 
-    The meaning of `quantity` depends on the kind:
+    `amount` is cash as the account sees it: received is positive, so a short pays a negative one. The meaning of `quantity` depends on
+    the kind:
 
     - `opening_balance`: what we HELD at `time`, all told. Only the part that earlier entries do not explain is booked, so it gives way
       by itself when the real fills arrive. `price` None means that the cost is unknown.
@@ -171,10 +174,11 @@ class Adjustment:
     - `assignment`, `exercise`: the change of the option position; its premium moves to the fill whose `premium_from` is this `id`.
     - `cash_settlement`: the change of the position, closed at `price`, the amount paid per unit.
     - `split`: 0; `numerator` units stand for `denominator` before. With `amount` whole units stay and the fraction is paid out for it.
-    - `transfer`: the change of the position. In: a lot at `price` or `cost`, or of unknown basis. Out: lots leave at their cost, nothing
-      is realised.
+    - `transfer`: the change of the position. Towards zero it is out: lots leave at their cost, nothing is realised. Else it is in: a lot
+      at `price` or `cost`, the lots of the transfer that `takes_from` names, or a long of unknown basis.
     - `conversion_out`: the change (all of it for a symbol change or merger); its lots move to the `conversion_in` whose `takes_from` is
       this `id`, which has `numerator` units for `denominator` of the other instrument. `amount` is cash received besides.
+    - `conversion_in`: the change as the broker states it, or 0. With `amount` whole units stay, as in a split.
     - `spin_off`: 0; the part `share` (0 to 1) of the cost of each lot moves to the `conversion_in` that takes from it.
     - `return_of_capital`: 0; `amount` lowers the cost. `reinvestment`: 0; `amount` raises it (a notional distribution).
     - `fee_in_kind`: the change of the position; units go, the total cost stays.

@@ -24,7 +24,7 @@ NOT_BOOKED = frozenset({"CASH", "BAG"})
 """Kinds that are never positions: conversions of currency move cash, a combination is known by its legs."""
 
 CLOCKS = timedelta(minutes=1)
-"""By how much the broker's clock and ours may differ, and its times are whole seconds: a fill right after the answer may seem to be before it."""
+"""The broker's clock and ours may differ by so much, and its times are whole seconds: a fill after the answer may seem to be before it."""
 
 
 @dataclass(frozen=True, slots=True)

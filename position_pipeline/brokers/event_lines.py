@@ -48,7 +48,11 @@ _CURRENCY = re.compile(r"[A-Z][A-Z0-9.]{1,9}", re.ASCII)
 
 
 class Event(NamedTuple):
-    """What one line says; None is what it does not say. `id` is its `execution_id`, or `line-N` where it has none."""
+    """What one line says; None is what it does not say.
+
+    `id` is its `execution_id`, or `line-N` where it has none. `amount` is that of a dividend, or a split's cash in lieu; `capital` is what
+    of an amount lowers the cost.
+    """
 
     line: int
     type: str
@@ -66,6 +70,7 @@ class Event(NamedTuple):
     numerator: Decimal | None = None
     denominator: Decimal | None = None
     amount: Decimal | None = None
+    capital: Decimal | None = None
     underlying: str = ""
     strike: Decimal | None = None
     right: str = ""
@@ -144,15 +149,14 @@ def _split(cells: Cells) -> Own:
 
 
 def _dividend(cells: Cells) -> Own:
-    """`amount` becomes the capital that it returns: none for a plain dividend, of which only the number is looked at."""
+    """A plain dividend returns no capital; of one that does, the part that is capital is what counts."""
     returned = _number(cells, "return_of_capital")
-    _needed(cells, "amount" if returned is None else "return_of_capital", _number)
-    _number(cells, "amount")
-    return {"amount": returned}
+    return {"amount": _number(cells, "amount") if returned is not None else _needed(cells, "amount", _number), "capital": returned}
 
 
 def _return_of_capital(cells: Cells) -> Own:
-    return {"amount": _needed(cells, "amount", _number)}
+    amount = _needed(cells, "amount", _number)
+    return {"amount": amount, "capital": amount}
 
 
 def _expire(cells: Cells) -> Own:

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from position_pipeline.accounting.arrivals import Arrivals, Conflict
-    from position_pipeline.accounting.booking import Booked
+    from position_pipeline.accounting.booking import Booked, Carries
     from position_pipeline.accounting.model import Entry, Instrument, OrderKey
-    from position_pipeline.store.connection import Connection, Row
+    from position_pipeline.store.connection import Connection
     from position_pipeline.store.rows import Revisions
 
 SQL = queries.load("book")
@@ -49,7 +49,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What recording did: rows that were new, positions that changed (by instrument), and what was refused and why."""
+    """What recording did: rows that were new, positions that changed (by instrument), and what was refused, as (symbol, reason)."""
 
     fills: int = 0
     completed: int = 0
@@ -79,8 +79,13 @@ def record(
     arrivals = _store_fills(connection, account, fills)
     new, differing = _store_adjustments(connection, account, adjustments)
     changes = _book(connection, account, (*arrivals.new, *new), arrivals.rebook, at)
-    refused = tuple((conflict.entry.instrument, conflict.reason) for conflict in (*arrivals.conflicts, *differing))
+    refused = _named(connection, (*arrivals.conflicts, *differing))
     return Recorded(len(arrivals.new), len(arrivals.completed), len(new), changes, refused)
+
+
+def _named(connection: Connection, conflicts: Sequence[Conflict]) -> tuple[tuple[str, str], ...]:
+    symbols = described(connection, {conflict.entry.instrument for conflict in conflicts}) if conflicts else {}
+    return tuple((symbols[conflict.entry.instrument].symbol, conflict.reason) for conflict in conflicts)
 
 
 def lock_account(connection: Connection, account: str) -> datetime:
@@ -114,14 +119,8 @@ def _store_fills(connection: Connection, account: str, fills: Sequence[Fill]) ->
     found = map(rows.fill, connection.rows(SQL["known_executions"], values)) if fills else ()
     arrivals = sift({(fill.execution_id, fill.revision): fill for fill in found}, fills)
     connection.many(SQL["add_executions"], map(rows.execution_row, arrivals.new))
-    for fill in arrivals.completed:
-        connection.execute(SQL["complete_execution"], _completion(fill))
+    connection.many(SQL["complete_executions"], map(rows.completion_row, arrivals.completed), template=rows.COMPLETION)
     return arrivals
-
-
-def _completion(fill: Fill) -> Row:
-    names = ("account", "execution_id", "revision", "commission", "commission_currency", "sequence", "premium_from", "time")
-    return {name: getattr(fill, name) for name in (*names, "broker_pnl", "order_id", "source")}
 
 
 def _store_adjustments(
@@ -211,7 +210,7 @@ def _linked(connection: Connection, account: str, instruments: frozenset[str]) -
 
 def _fold_together(histories: Mapping[str, Sequence[Entry]], flat: Mapping[str, Position]) -> list[Booked]:
     """Fold whole histories; an instrument that hands a premium over is folded before the one that takes it."""
-    carries: dict[str, Decimal | None] = {}
+    carries: Carries = {}
     booked: list[Booked] = []
     for instrument in _givers_first(histories):
         booked.append(fold(flat[instrument], histories[instrument], carries))

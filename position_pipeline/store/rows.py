@@ -67,6 +67,19 @@ def execution_row(fill: Fill) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+COMPLETION = "(%s, %s, %s, %s::numeric, %s::text, %s::bigint, %s::text, %s::numeric, %s, %s, %s)"
+"""The types of a completion, some of which are NULL."""
+
+
+def completion_row(fill: Fill) -> tuple[Any, ...]:
+    """What a later delivery may bring."""
+    f = fill
+    return (
+        f.account, f.execution_id, f.revision, f.commission, f.commission_currency, f.sequence, f.premium_from, f.broker_pnl, f.time,
+        f.order_id, f.source,
+    )  # fmt: skip
+
+
 def fill(row: Row) -> Fill:
     return Fill(
         account=row["account"],

@@ -131,6 +131,12 @@ executions = sa.Table(
     finite("quantity price multiplier commission broker_pnl"),
     sa.CheckConstraint("(commission IS NULL) OR (commission_currency IS NOT NULL)", name="commission"),
     sa.Index(None, "account", "instrument", "time"),
+    sa.Index(
+        "executions_premium_from_idx",
+        "account",
+        "premium_from",
+        postgresql_where=sa.text("premium_from IS NOT NULL"),
+    ),
     comment="One row is one revision of one fill at the broker. Rows are never deleted.",
 )
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from itertools import count
 from typing import TYPE_CHECKING
 
-from position_pipeline.accounting.booking import Booked, fold, in_order
+from position_pipeline.accounting.booking import Booked, Carries, fold, in_order
 from position_pipeline.accounting.exact import EXACT, ZERO, exact
 from position_pipeline.accounting.model import Adjustment, AdjustmentKind, Fill, Method, Position, Side
 
@@ -53,7 +53,7 @@ def flat(method: Method = Method.FIFO, instrument: str = STOCK) -> Position:
     return Position(ACCOUNT, instrument, "USD", method=method)
 
 
-def booked(*entries: Entry, method: Method = Method.FIFO, carries: dict[str, Decimal | None] | None = None) -> Booked:
+def booked(*entries: Entry, method: Method = Method.FIFO, carries: Carries | None = None) -> Booked:
     """Fold entries in their order of time."""
     instrument = entries[0].instrument if entries else STOCK
     return fold(flat(method, instrument), in_order(entries), carries)

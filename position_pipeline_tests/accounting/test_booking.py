@@ -8,7 +8,7 @@ from itertools import permutations
 
 import pytest
 
-from position_pipeline.accounting.booking import book, fold, in_order
+from position_pipeline.accounting.booking import Carried, book, fold, in_order
 from position_pipeline.accounting.exact import ZERO
 from position_pipeline.accounting.model import AdjustmentKind, Basis, EventType, Method
 from position_pipeline_tests.accounting.ledger import (
@@ -381,7 +381,7 @@ def test_the_premium_enters_the_profit_of_shares_that_the_option_closes(opened, 
 
 def test_a_fee_of_the_exercise_moves_with_the_premium():
     option = booked(option_of("BUY"), ended(EXERCISE, -1, commission=D("2.47")))
-    assert option.carries == {"end": D("303.47")}
+    assert option.carries == {"end": Carried(D("303.47"))}
     assert net(option) == [ZERO]
 
 
@@ -395,7 +395,7 @@ def test_a_premium_follows_the_quantity_when_its_shares_close_several_lots_and_o
 
 def test_shares_of_an_option_whose_cost_is_unknown_have_an_unknown_basis():
     option = booked(adjustment(OPENING_BALANCE, -1, at=0, instrument=OPTION, multiplier=D(100)), ended(ASSIGNMENT, 1))
-    assert option.carries == {"end": None}
+    assert option.carries == {"end": Carried(None)}
     result = booked(buy(100, 45), sell(100, 50, premium_from="end"), carries=option.carries)
     assert (gross(result), result.closes[0].basis) == ([None], Basis.UNKNOWN)
 
@@ -412,7 +412,7 @@ def test_the_end_of_an_option_opens_nothing(kind):
     assert (result.position.quantity, result.closes, result.events) == (ZERO, (), ())
     more = booked(option_of("SELL"), ended(kind, 3))
     assert more.position.quantity == 0
-    assert more.carries == ({} if kind is EXPIRY else {"end": None})
+    assert more.carries == ({} if kind is EXPIRY else {"end": Carried(None)})
 
 
 # One by one

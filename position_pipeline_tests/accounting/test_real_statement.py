@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from defusedxml import ElementTree
 
-from position_pipeline.accounting.booking import Booked, fold, in_order
+from position_pipeline.accounting.booking import Booked, Carries, fold, in_order
 from position_pipeline.accounting.exact import EXACT, ZERO, total
 from position_pipeline.accounting.model import Adjustment, AdjustmentKind, Basis, Close, Fill, Method, Position
 from position_pipeline.brokers.flex import read_statements
@@ -64,7 +64,7 @@ def booked(statement: Statement, extra: Iterable[Adjustment] = (), method: Metho
     for entry in (*statement.fills, *statement.adjustments, *extra):
         entries[entry.instrument].append(entry)
     instruments = {each.id: each for each in statement.instruments}
-    carries: dict[str, Decimal | None] = {}
+    carries: Carries = {}
     results = {}
     for name in sorted(entries, key=lambda each: instruments[each].sec_type not in ("OPT", "FOP")):
         if instruments[name].sec_type != "CASH":
@@ -204,7 +204,7 @@ def test_the_premium_of_the_assignment_moves_to_the_shares(year):
     assignment = next(each for each in year.statement.adjustments if each.kind is AdjustmentKind.ASSIGNMENT)
     option = year.results[assignment.instrument]
     assert [close.net_pnl for close in option.closes] == [ZERO] * len(option.closes)
-    assert option.carries[assignment.id] == D("-8504.59454")  # the `cost` of IBKR's row
+    assert option.carries[assignment.id].premium == D("-8504.59454")  # the `cost` of IBKR's row
     shares = next(fill for fill in year.statement.fills if fill.premium_from == assignment.id)
     assert (shares.instrument, shares.quantity, shares.price) == (MSTR, D(3400), D(290))
 
@@ -213,13 +213,14 @@ def test_cash_and_book_agree_to_the_last_digit_in_every_instrument_whose_basis_i
     checked = 0
     for name, result in year.results.items():
         fills = [fill for fill in year.statement.fills if fill.instrument == name]
-        if name == MSTR or any(fill.premium_from for fill in fills) or None in result.carries.values():
+        premiums = [carried.premium for carried in result.carries.values()]
+        if name == MSTR or any(fill.premium_from for fill in fills) or None in premiums:
             continue
         received = total(
             EXACT.subtract(EXACT.multiply(EXACT.multiply(-fill.signed_quantity, fill.price), fill.multiplier), fill.commission)
             for fill in fills
         )
-        handed_over = total(value for key, value in result.carries.items() if any(close.execution_id == key for close in result.closes))
+        handed_over = total(value.premium for key, value in result.carries.items() if any(close.execution_id == key for close in result.closes))
         position = result.position
         book = EXACT.subtract(EXACT.subtract(position.realized_net, position.cost), position.open_commission)
         assert EXACT.subtract(book, received) == handed_over
@@ -282,7 +283,7 @@ def test_an_index_option_is_settled_in_cash_at_its_value(options):
 def test_an_option_on_a_future_delivers_the_future_with_its_premium(options):
     option, future = named(options, "4SFV5 C1265"), named(options, "6SZ5")
     assert [close.net_pnl for close in option.closes] == [ZERO]
-    assert list(option.carries.values())[-1] == D("1454.94")  # 125000 x 0.0116 + 2.47 to buy it + 2.47 to exercise it
+    assert list(option.carries.values())[-1].premium == D("1454.94")  # 125000 x 0.0116 + 2.47 to buy it + 2.47 to exercise it
     delivered = future.closes[-1]
     assert delivered.gross_pnl == D("-200") - D("1454.94")  # 125000 x (1.2634 - 1.265), less the premium
     assert delivered.net_pnl == D("-1657.41")  # less the 2.47 for the sale
@@ -296,7 +297,7 @@ def test_expired_options_of_both_signs_are_closed(options):
 
 def test_an_assigned_call_sells_the_shares_with_its_premium(options):
     shares = next(fill for fill in options.statement.fills if fill.premium_from and fill.price == D(17))
-    assert named(options, "SA    250919C00017000").carries[shares.premium_from] == D("-76.69576")  # 77 less 0.30424
+    assert named(options, "SA    250919C00017000").carries[shares.premium_from].premium == D("-76.69576")  # 77 less 0.30424
     assert shares.signed_quantity == -100
 
 

@@ -43,12 +43,14 @@ INSERT INTO executions
      commission_currency, time, order_id, source, sequence, premium_from, broker_pnl)
 VALUES %s
 
--- name: complete_execution
+-- name: complete_executions
 -- What the first delivery lacked: commission, sequence, premium link, the broker's own figure.
-UPDATE executions
-SET commission = %(commission)s, commission_currency = %(commission_currency)s, sequence = %(sequence)s, time = %(time)s,
-    premium_from = %(premium_from)s, broker_pnl = %(broker_pnl)s, order_id = %(order_id)s, source = %(source)s
-WHERE account = %(account)s AND execution_id = %(execution_id)s AND revision = %(revision)s
+UPDATE executions e
+SET commission = c.commission, commission_currency = c.commission_currency, sequence = c.sequence, premium_from = c.premium_from,
+    broker_pnl = c.broker_pnl, time = c.time, order_id = c.order_id, source = c.source
+FROM (VALUES %s) AS c
+    (account, execution_id, revision, commission, commission_currency, sequence, premium_from, broker_pnl, time, order_id, source)
+WHERE e.account = c.account AND e.execution_id = c.execution_id AND e.revision = c.revision
 
 -- name: add_adjustments
 INSERT INTO adjustments
@@ -74,7 +76,7 @@ SELECT * FROM adjustments WHERE account = %(account)s AND instrument = ANY(%(ins
 SELECT DISTINCT unnest(ARRAY[e.instrument, a.instrument]) AS instrument
 FROM executions e
 JOIN adjustments a ON a.account = e.account AND a.id = e.premium_from
-WHERE e.account = %(account)s AND (e.instrument = ANY(%(instruments)s) OR a.instrument = ANY(%(instruments)s))
+WHERE e.account = %(account)s AND e.premium_from IS NOT NULL AND (e.instrument = ANY(%(instruments)s) OR a.instrument = ANY(%(instruments)s))
 
 -- name: with_opening_lots
 -- Instruments whose opening lots give way to the fills that they stand for.

@@ -174,6 +174,7 @@ def upgrade() -> None:
     comment='One row is one revision of one fill at the broker. Rows are never deleted.'
     )
     op.create_index(op.f('executions_account_instrument_time_idx'), 'executions', ['account', 'instrument', 'time'], unique=False)
+    op.create_index('executions_premium_from_idx', 'executions', ['account', 'premium_from'], unique=False, postgresql_where=sa.text('premium_from IS NOT NULL'))
     op.create_table('holdings',
     sa.Column('snapshot_id', sa.BigInteger(), nullable=False),
     sa.Column('instrument', sa.Text(), nullable=False),
@@ -382,6 +383,7 @@ def downgrade() -> None:
     op.drop_index(op.f('position_events_account_instrument_at_idx'), table_name='position_events')
     op.drop_table('position_events')
     op.drop_table('holdings')
+    op.drop_index('executions_premium_from_idx', table_name='executions', postgresql_where=sa.text('premium_from IS NOT NULL'))
     op.drop_index(op.f('executions_account_instrument_time_idx'), table_name='executions')
     op.drop_table('executions')
     op.drop_table('cash_rows')
