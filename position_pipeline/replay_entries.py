@@ -158,7 +158,7 @@ def _change(event: Event, held: Decimal) -> Decimal:
         raise LineRefused(f"no {event.instrument} is held")
     change = _closing(event, held)
     if abs(change) > abs(held):
-        raise LineRefused(f"quantity {plain(change)} is more than the {plain(held)} of {event.instrument} that is held")
+        raise LineRefused(f"quantity {plain(event.quantity or change)} is more than the {plain(held)} of {event.instrument} that is held")
     return change
 
 

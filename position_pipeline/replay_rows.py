@@ -15,7 +15,7 @@ from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING
 
 from position_pipeline import show
-from position_pipeline.accounting.exact import plain
+from position_pipeline.accounting.exact import EXACT, plain, ratio
 from position_pipeline.brokers.event_lines import UNTIMED
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 200
 """Rows that a table shows people at most; programs get all."""
+
+AVERAGE_PLACES = 28
+"""Decimals of an average that has no end: as many as other programs calculate with."""
 
 IN_MEMORY = 32 * 1024 * 1024
 _BROKERS = ("broker", "sec_type", "broker_quantity", "broker_average_price", "market_price", "market_value", "unrealized_pnl")
@@ -103,9 +106,13 @@ def _lot_row(position: Position, lot: Lot) -> Row:
 
 
 def _average(position: Position) -> Decimal | None:
-    """Where all lots have one price it is that price, with all its digits."""
-    prices = {lot.price for lot in position.lots}
-    return prices.pop() if len(prices) == 1 else position.average_price
+    """Cost per unit. Where all lots have one price it is that price: a part that was sold has rounded their cost, not their price."""
+    cost, prices = position.cost, {lot.price for lot in position.lots}
+    if cost is None or not prices:
+        return None
+    if len(prices) == 1 and position.average_price not in prices:
+        return prices.pop()
+    return ratio(cost, EXACT.multiply(position.quantity, position.multiplier), AVERAGE_PLACES)
 
 
 def _time(time: datetime | None) -> datetime | None:

@@ -18,13 +18,11 @@ if TYPE_CHECKING:
 
 def run(*, scenario: Path | None, address_file: Path | None, faults: Sequence[str], **options: Any) -> None:
     """Serve until SIGTERM or SIGINT. What cannot be played ends it with exit 2, a port that cannot be had with exit 1."""
-    address: dict[str, Any] = {}
 
     def ready(port: int) -> None:
-        address.update(host="127.0.0.1", port=port)
-        print(f"The simulated broker listens on 127.0.0.1:{port}. Ctrl-C stops it.", flush=True)  # noqa: T201
         if address_file is not None:
-            _write(address_file, address)
+            _write(address_file, {"host": "127.0.0.1", "port": port})
+        print(f"The simulated broker listens on 127.0.0.1:{port}. Ctrl-C stops it.", flush=True)  # noqa: T201
 
     try:
         serve(load_scenario(scenario) if scenario else default_scenario(), faults=faults, on_ready=ready, **options)

@@ -104,7 +104,7 @@ class SyncPass:
     ) -> None:
         self.store, self.broker, self.trigger = store, broker, trigger
         self.timeout, self.cost_method, self.wait = timeout, cost_method, wait
-        self.named = tuple(accounts)
+        self.named = tuple(accounts) or broker.accounts
         self.started_at, self._clock = datetime.now(UTC), time.monotonic()
         self.captured: Capture | None = None
         self.accounts: dict[str, AccountPass] = {}
@@ -123,9 +123,9 @@ class SyncPass:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         with self._locks:
-            for part in self.accounts.values():
-                if part.unfinished:
-                    part.error = "The pass ended before the book was held against the broker's answer." if error is None else _told(error)
+            if error is not None:
+                for part in self.accounts.values():
+                    part.error = part.error or (_told(error) if part.unfinished else "")
             self._log()
 
     def capture(self) -> None:
@@ -227,11 +227,14 @@ class SyncPass:
             self.store.save_rejects(refused, self.broker.name)
 
     def _log(self) -> None:
-        """Every attempt is kept; an account that was being synced has its row by the pass that runs."""
+        """Every attempt is kept; an account that was being synced has its row by the pass that runs.
+
+        Where nobody asked for more than a capture or a record, that was no sync, and there is nothing to log.
+        """
         symbols = {} if self.captured is None else {i.id: i.symbol for i in self.captured.instruments}
         now = time.monotonic()
         own = round(self._own * 1000, 1)
-        for part in self.accounts.values():
+        for part in (part for part in self.accounts.values() if not part.unfinished):
             result = replace(
                 _summary(part, symbols, self),
                 duration_ms=round((now - self._clock) * 1000),

@@ -419,11 +419,11 @@ def test_a_person_reads_the_most_frequent_notes_and_a_program_reads_all():
     notes = tuple((f"unknown attribute Trade.x{number}", number) for number in range(1, 31))
     bare = {"base_currency": "", "broker": "ibkr", "fills": (), "adjustments": (), "instruments": (), "cash": ()}
     times = {"from_at": datetime.fromisoformat("2026-01-01T05:00+00:00"), "to_at": datetime.fromisoformat("2026-01-02T05:00+00:00")}
-    one = statements.Imported("x.xml", Statement("U1", **bare, **times, notes=notes), False, 1, 1, 0, 0, 1, (("KO", "line 3: no price"),))
+    one = statements.Imported("x.xml", Statement("U1", **bare, **times, notes=notes), False, 0, 1, 0, 0, 1, (("KO", "line 3: no price"),))
     lines = statements.lines(one)
     assert lines[:4] == [
         "x.xml: account U1, 2026-01-01",
-        "  New: 1 fill, 0 book entries, 0 cash rows. 0 were there already. 1 position changed.",
+        "  New: 0 fills, 0 book entries, 0 cash rows. 0 were there already. 1 position changed.",
         "  1 known fill completed (commission, order in time, the broker's own P&L).",
         "  Refused: KO line 3: no price",
     ]

@@ -49,7 +49,7 @@ class FakeBroker:
     """A broker that gives one answer after the other; an exception among them is raised. The last answer stays."""
 
     def __init__(self, *answers, name: str = BROKER) -> None:
-        self.name, self.where = name, f"the fake at {name}:4002"
+        self.name, self.where, self.accounts = name, f"the fake at {name}:4002", ()
         self.answers = list(answers)
         self.asked: list[list[str] | None] = []
 
@@ -280,12 +280,19 @@ def test_a_failure_in_one_account_is_told_and_the_others_go_on(met):
     assert book_of(met) == {"AAPL": 10, "KO": 5}
 
 
-def test_a_pass_that_ends_on_the_way_is_a_failed_one(met):
+def test_a_pass_that_was_only_asked_to_capture_and_record_is_no_sync_and_no_failure(met):
+    before = log(met)
     with SyncPass(met, FakeBroker(capture(HELD)), trigger="manual", timeout=5) as one:
         one.capture()
         one.record()
-    assert (only(one.results).outcome, log(met)[-1]) == ("failed", (ACCOUNT, "failed"))
-    assert only(one.results).errors == (("", "The pass ended before the book was held against the broker's answer."),)
+    assert one.results == []
+    assert log(met) == before
+
+
+def test_a_connection_that_is_narrowed_to_some_accounts_does_not_miss_the_others(met):
+    broker = FakeBroker(capture(HELD, OTHERS))
+    broker.accounts = (ACCOUNT,)
+    assert [(r.account, r.outcome) for r in run(met, broker)] == [(ACCOUNT, "unchanged")]
 
 
 def test_a_pass_that_is_interrupted_says_so_and_lets_go(met, database):

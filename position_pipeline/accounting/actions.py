@@ -120,7 +120,7 @@ def _restate(walk: Walk, entry: Adjustment, after: Sequence[Lot], event: EventTy
         walk.refuse(entry, f"it leaves nothing of a lot at {QUANTITY_PLACES} decimals")
         return False
     for before, now in zip(walk.lots, after, strict=True):
-        if before != now:
+        if before != now or now.cost is None:
             walk.note(entry, before, now)
     walk.lots = list(after)
     walk.tell(event, entry.time, entry.id, sum((lot.quantity for lot in after), ZERO))

@@ -116,8 +116,6 @@ def priced(lot: Lot, multiplier: Decimal) -> Lot:
     return lot._replace(price=ratio(lot.cost, lot.quantity * multiplier))
 
 
-
-
 def less(total: Decimal | None, part: Decimal | None) -> Decimal | None:
     """`total - part`, where either may not be known."""
     return total - part if total and part else total

@@ -60,10 +60,14 @@ class Capture:
 
 
 class Broker(Protocol):
-    """One connection to a broker. `name` identifies it (the key in `accounts.connection`); `where` is for messages."""
+    """One connection to a broker.
+
+    `name` identifies it (the key in `accounts.connection`), `where` is for messages, `accounts` are those it is configured for (none: all).
+    """
 
     name: str
     where: str
+    accounts: tuple[str, ...]
 
     def capture(self, accounts: Sequence[str] | None, timeout: float) -> Capture:
         """Read the named accounts, or all, within `timeout` seconds.

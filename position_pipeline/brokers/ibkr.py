@@ -62,7 +62,7 @@ class IbkrBroker:
         self.name = name
         self.where = f"Interactive Brokers at {host}:{port}, client id {client_id}"
         self._host, self._port, self._client_id = host, port, client_id
-        self._accounts = tuple(accounts)
+        self.accounts = tuple(accounts)
         self._time_zone = time_zone
 
     def capture(self, accounts: Sequence[str] | None, timeout: float) -> Capture:
@@ -71,7 +71,7 @@ class IbkrBroker:
         An account that is not proven is a rejected snapshot with its reason. Raises `BrokerUnavailable` when the connection gave
         nothing that could be used for any account.
         """
-        wanted = tuple(dict.fromkeys(accounts or self._accounts))
+        wanted = tuple(dict.fromkeys(accounts or self.accounts))
         deadline = Deadline(monotonic() + timeout, timeout)
         try:
             session = _Attempt(lambda: self._prepared(wanted, deadline)).result(timeout + GRACE)

@@ -128,7 +128,7 @@ def test_numbers_of_0_are_let_pass_where_they_mean_nothing():
         ({"price": "1,000.50"}, "is not a number"),
         ({"price": "1e16"}, "price '1e16' is out of range"),
         ({"price": "1e-25"}, "has more than 24 decimals"),
-        ({"price": "１"}, "is not a number"),
+        ({"price": "\uff11"}, "is not a number"),
         ({"price": True}, "price is neither a number nor a text"),
         ({"price": ["1"]}, "price is neither a number nor a text"),
         ({"commission": "free"}, "commission 'free' is not a number"),
@@ -236,6 +236,6 @@ def test_a_line_that_is_not_utf_8_is_refused_alone():
     ],
 )
 def test_a_file_that_is_no_list_of_events_is_refused_whole(data, said):
-    with pytest.raises(NoEvents, match=".") as refusal:
+    with pytest.raises(NoEvents) as refusal:
         read(data)
     assert said in str(refusal.value)

@@ -1,5 +1,6 @@
 """Fixtures: a small broker that stands still, and clients that are closed again."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -103,6 +104,11 @@ def raw(broker: Simulator) -> Iterator[RawClient]:
 @pytest.fixture
 def connect() -> Iterator[Callable[..., Any]]:
     """Connect the library; `timeout` is short because some tests wait for it."""
+    # Its blocking calls need the thread's loop, which any asyncio.run() of an earlier test has taken away.
+    try:
+        asyncio.get_event_loop_policy().get_event_loop()
+    except RuntimeError:
+        asyncio.set_event_loop(asyncio.new_event_loop())
     from .ib_library import library
 
     connected: list[Any] = []
