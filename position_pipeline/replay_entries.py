@@ -94,8 +94,10 @@ class Earlier:
 
 def _content(event: Event, terms: Terms) -> bytes:
     """All that an event says besides its line, in 16 bytes: a million ids have to fit into memory."""
-    said = (event.type, event.instrument, event.time, terms.currency, terms.multiplier, *event[8:])
-    text = repr([plain(each) if isinstance(each, Decimal) else each for each in said])
+    own = event[8:13] if event.type == "fill" else event[8:]
+    said = (event.type, event.instrument, event.time.isoformat(), terms.currency, terms.multiplier, *own)
+    # One number may be written in several ways. EXACT has more digits than any number of an event, so none is lost here.
+    text = repr([each.normalize(EXACT) if isinstance(each, Decimal) else each for each in said])
     return blake2b(text.encode(), digest_size=16).digest()
 
 

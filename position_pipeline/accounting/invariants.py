@@ -66,8 +66,9 @@ def lots_sum_to_position(entries: Iterable[Entry], booked: Booked) -> tuple[str,
                 found.append(f"{after.cause} finds {after.quantity_before}, and {before.cause} left {before.quantity_after}")
         refused = {refusal.entry_id for refusal in booked.refused if refusal.quantity is None}
         fills = [entry for entry in entries if isinstance(entry, Fill) and entry.execution_id not in refused]
-        moved = [(fill, changes[fill.execution_id]) for fill in fills]
-        found += [f"{fill.execution_id} is a fill of {fill.signed_quantity} and moved {by}" for fill, by in moved if by != fill.signed_quantity]
+        for fill in fills:
+            said, moved = fill.signed_quantity, changes[fill.execution_id]
+            found += [f"{fill.execution_id} is a fill of {said} and moved {moved}"] if moved != said else []
     return tuple(found)
 
 

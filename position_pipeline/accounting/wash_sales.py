@@ -8,7 +8,7 @@ were acquired, other units than those sold, each used once. What is disallowed i
     BUY   60 @ 42   Mar 20      within 30 days: 60/100 of the loss, 600, is disallowed; the 60 cost 2520 + 600 for the tax return
 
 Belongs here: the rule for one account and instrument. Does not belong here: other accounts, options on the same stock or "substantially
-identical" securities, which a person must judge.
+identical" securities, which a person must judge; and units are compared as they are, with no split between the sale and the purchase.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ class WashSale:
 
 @dataclass(slots=True)
 class _Purchase:
-    """Units that one fill opened. Of units that are sold, those that were used as a replacement are taken to go first."""
+    """Units that one fill opened. Of units that are sold, those that were used as a replacement are taken to go first.
+
+    `added` is what is left of the losses that raised their basis, `raised` the units that it lies on: the used ones not sold since.
+    """
 
     id: str
     time: datetime
@@ -59,7 +62,6 @@ class _Purchase:
     sold: Decimal = ZERO
     used: Decimal = ZERO
     added: Decimal = ZERO
-    """What is left of the losses that raised the basis of its units, which are `used` less those sold since."""
     raised: Decimal = ZERO
 
 

@@ -154,7 +154,8 @@ class Row:
 
     @property
     def symbol(self) -> str:
-        return quoted(self.text("symbol") or self.text("conid"), 40)
+        """The label, with the padding of option symbols folded as the API adapter does, so that it does not change with the source."""
+        return quoted(" ".join(self.text("symbol").split()) or self.text("conid"), 40)
 
     @property
     def instrument_id(self) -> str:

@@ -275,7 +275,7 @@ def test_every_position_at_the_end_is_that_of_the_statement(options):
 
 
 def test_an_index_option_is_settled_in_cash_at_its_value(options):
-    vix = named(options, "VIX   250416P00055000")
+    vix = named(options, "VIX 250416P00055000")
     assert [close.gross_pnl for close in vix.closes] == [D("73.34")]  # 100 x (23.2734 - 22.54)
     assert [close.net_pnl for close in vix.closes] == [D("71.83025")]  # less the 1.50975 paid to buy it
 
@@ -290,14 +290,14 @@ def test_an_option_on_a_future_delivers_the_future_with_its_premium(options):
 
 
 def test_expired_options_of_both_signs_are_closed(options):
-    bought, sold = named(options, "TLT   250613C00089500"), named(options, "IGIC  250117C00025000")
+    bought, sold = named(options, "TLT 250613C00089500"), named(options, "IGIC 250117C00025000")
     assert total(close.net_pnl for close in bought.closes) == D("-57.06385")  # 20 + 20 + 14 and 3.06385 in fees
     assert (sold.closes[0].basis, sold.position.quantity) == (Basis.UNKNOWN, ZERO)  # it was sold before the period
 
 
 def test_an_assigned_call_sells_the_shares_with_its_premium(options):
     shares = next(fill for fill in options.statement.fills if fill.premium_from and fill.price == D(17))
-    assert named(options, "SA    250919C00017000").carries[shares.premium_from].premium == D("-76.69576")  # 77 less 0.30424
+    assert named(options, "SA 250919C00017000").carries[shares.premium_from].premium == D("-76.69576")  # 77 less 0.30424
     assert shares.signed_quantity == -100
 
 

@@ -124,7 +124,7 @@ def test_bonds_are_priced_in_percent():
 def test_instruments_say_what_the_columns_say():
     (option,) = read(trade(1, **CALL)).instruments
     assert (option.id, option.sec_type, option.multiplier, option.strike, option.right) == ("ibkr:900", "OPT", D(100), D(200), "C")
-    assert (option.expiry, option.symbol) == ("20250620", "AAPL  250620C00200000")
+    assert (option.expiry, option.symbol) == ("20250620", "AAPL 250620C00200000")
 
 
 # Times
