@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
     from decimal import Decimal
-    from typing import TextIO
 
     from rich.console import Console
 
@@ -129,14 +128,14 @@ def _fees(fees: Fees) -> list[Row]:
 class Spool:
     """Closes on their way out, as JSON text in a file of their own: however many there are, they do not fill the memory."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: SpooledTemporaryFile[str]) -> None:
         self._file = file
 
     @classmethod
     @contextmanager
     def opened(cls) -> Iterator[Spool]:
         with SpooledTemporaryFile(IN_MEMORY, "w+", encoding="utf-8") as file:
-            yield cls(file)  # type: ignore[arg-type]  it is one in all that is used here
+            yield cls(file)
 
     def keep(self, close: Close) -> None:
         self._file.write(_dumped(close_row(close)) + "\n")

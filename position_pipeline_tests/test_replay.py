@@ -232,6 +232,16 @@ def test_closes_of_several_instruments_stand_in_the_order_of_their_lines(folder)
     assert good(folder, *lines).closes("instrument") == [("B",), ("A",), ("B",), ("A",)]
 
 
+def test_a_file_that_is_folded_in_several_steps_comes_to_what_its_lines_say(folder):
+    lines = [f"{'SELL' if number % 3 else 'BUY'},{'AB'[number % 2]},{1 + number % 5},{10 + number % 7}" for number in range(21_000)]
+    result = replay_text(folder, "\n".join(["side,instrument,quantity,price", *lines]))
+    assert (result.code, result.json["identity"]) == (0, {"USD": "0"})
+    closed_by = [int(name.removeprefix("line-")) for (name,) in result.closes("execution_id")]
+    assert closed_by == sorted(closed_by)
+    held = sum((1 + number % 5) * (-1 if number % 3 else 1) for number in range(0, 21_000, 2))
+    assert result.json["positions"][0]["quantity"] == str(held)
+
+
 # -- splits, capital, expiry
 
 

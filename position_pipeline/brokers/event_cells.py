@@ -40,7 +40,7 @@ FIELDS = SHARED.union(*OWN_FIELDS.values())
 _OTHER_WORDS = {
     "symbol": "instrument", "ticker": "instrument", "qty": "quantity", "shares": "quantity", "fee": "commission", "fees": "commission",
     "date": "time", "datetime": "time", "id": "execution_id", "action": "side", "direction": "side", "ratio": "numerator",
-    "buy": "fill", "sell": "fill", "trade": "fill", "expiry": "expire", "assignment": "assign", "spin": "split",
+    "buy": "fill", "sell": "fill", "trade": "fill", "expiry": "expire", "assignment": "assign",
 }  # fmt: skip
 
 

@@ -4,19 +4,24 @@ Belongs here: which instruments need booking, and from where. Does not belong he
 writing positions (pages.py), and transactions (Store opens them).
 
 A position is extended where all its new entries come after the last one booked. Anything else - a late fill, a correction, a commission
-that came later, an option premium that moves between instruments - folds the whole history of the instruments concerned again and
+that came later, premiums and lots that move between instruments - folds the whole history of the instruments concerned again and
 compares: what the book no longer says is marked superseded, what it says newly is added, the rest stays untouched.
+
+What cannot be is refused and told, and everything else is booked: an entry that is wrong by itself is not even stored; one that does not
+fit what is held stays stored, for it may fit once what is missing has come.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, TypeVar
 
 from position_pipeline.accounting.arrivals import contradictions, sift
-from position_pipeline.accounting.booking import fold, order_key
+from position_pipeline.accounting.booking import fold, fold_together, giver_of, order_key
 from position_pipeline.accounting.exact import ZERO
+from position_pipeline.accounting.faults import faults
 from position_pipeline.accounting.model import Adjustment, AdjustmentKind, Fill, Method, Position
 from position_pipeline.accounting.reconciliation import NOT_BOOKED
 from position_pipeline.store import queries, rows
@@ -28,13 +33,26 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from position_pipeline.accounting.arrivals import Arrivals, Conflict
-    from position_pipeline.accounting.booking import Booked, Carries
+    from position_pipeline.accounting.booking import Booked
     from position_pipeline.accounting.model import Entry, Instrument, OrderKey
     from position_pipeline.store.connection import Connection
     from position_pipeline.store.rows import Revisions
 
 SQL = queries.load("book")
-PREMIUM_KINDS = (AdjustmentKind.ASSIGNMENT, AdjustmentKind.EXERCISE)
+E = TypeVar("E", bound="Entry")
+HAND_OVER = frozenset(
+    {
+        AdjustmentKind.ASSIGNMENT,
+        AdjustmentKind.EXERCISE,
+        AdjustmentKind.CONVERSION_OUT,
+        AdjustmentKind.SPIN_OFF,
+        AdjustmentKind.TRANSFER,
+    }
+)
+"""Kinds whose premium or lots may go to another instrument."""
+
+Refused = tuple[str, str]
+"""(instrument, reason)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +94,31 @@ def record(
     """Store what is new and book it. The caller holds a transaction; the account's lock is taken here."""
     at = lock_account(connection, account)
     add_instruments(connection, instruments)
-    arrivals = _store_fills(connection, account, fills)
-    new, differing = _store_adjustments(connection, account, adjustments)
-    changes = _book(connection, account, (*arrivals.new, *new), arrivals.rebook, at)
-    refused = _named(connection, (*arrivals.conflicts, *differing))
+    good, bad = _sifted_out(fills)
+    sound, unsound = _sifted_out(adjustments)
+    arrivals = _store_fills(connection, account, good, at)
+    new, differing = _store_adjustments(connection, account, sound, at)
+    changes, left_out = _book(connection, account, (*arrivals.new, *new), arrivals.rebook, at)
+    conflicts = [(conflict.entry.instrument, conflict.reason) for conflict in (*arrivals.conflicts, *differing)]
+    refused = _named(connection, [*bad, *unsound, *conflicts, *left_out])
     return Recorded(len(arrivals.new), len(arrivals.completed), len(new), changes, refused)
 
 
-def _named(connection: Connection, conflicts: Sequence[Conflict]) -> tuple[tuple[str, str], ...]:
-    symbols = described(connection, {conflict.entry.instrument for conflict in conflicts}) if conflicts else {}
-    return tuple((symbols[conflict.entry.instrument].symbol, conflict.reason) for conflict in conflicts)
+def _sifted_out(entries: Sequence[E]) -> tuple[list[E], list[Refused]]:
+    """(the entries that may be stored, those that are wrong by themselves)."""
+    found = [(entry, faults(entry)) for entry in entries]
+    good = [entry for entry, wrong in found if not wrong]
+    return good, [(entry.instrument, f"{_id(entry)}: {'; '.join(wrong)}") for entry, wrong in found if wrong]
+
+
+def _id(entry: Entry) -> str:
+    return entry.execution_id if isinstance(entry, Fill) else entry.id
+
+
+def _named(connection: Connection, refused: Sequence[Refused]) -> tuple[tuple[str, str], ...]:
+    """The refused by symbol."""
+    known = described(connection, {instrument for instrument, _ in refused}) if refused else {}
+    return tuple((known[instrument].symbol if instrument in known else instrument, reason) for instrument, reason in refused)
 
 
 def lock_account(connection: Connection, account: str) -> datetime:
@@ -114,17 +147,18 @@ def described(connection: Connection, instruments: Iterable[str]) -> dict[str, I
     return {row["instrument"]: rows.instrument(row) for row in found}
 
 
-def _store_fills(connection: Connection, account: str, fills: Sequence[Fill]) -> Arrivals:
+def _store_fills(connection: Connection, account: str, fills: Sequence[Fill], at: datetime) -> Arrivals:
     values = {"account": account, "ids": [fill.execution_id for fill in fills]}
     found = map(rows.fill, connection.rows(SQL["known_executions"], values)) if fills else ()
     arrivals = sift({(fill.execution_id, fill.revision): fill for fill in found}, fills)
-    connection.many(SQL["add_executions"], map(rows.execution_row, arrivals.new))
-    connection.many(SQL["complete_executions"], map(rows.completion_row, arrivals.completed), template=rows.COMPLETION)
+    connection.many(SQL["add_executions"], [(*rows.execution_row(fill), at) for fill in arrivals.new])
+    completed = [(*rows.completion_row(fill), at) for fill in arrivals.completed]
+    connection.many(SQL["complete_executions"], completed, template=rows.COMPLETION)
     return arrivals
 
 
 def _store_adjustments(
-    connection: Connection, account: str, adjustments: Sequence[Adjustment]
+    connection: Connection, account: str, adjustments: Sequence[Adjustment], at: datetime
 ) -> tuple[tuple[Adjustment, ...], tuple[Conflict, ...]]:
     """(those that are new, those that contradict a known one)."""
     if not adjustments:
@@ -135,29 +169,54 @@ def _store_adjustments(
     for entry in adjustments:
         if entry.id not in known:
             new.setdefault(entry.id, entry)
-    connection.many(SQL["add_adjustments"], map(rows.adjustment_row, new.values()))
+    connection.many(SQL["add_adjustments"], [(*rows.adjustment_row(entry), at) for entry in new.values()])
     return tuple(new.values()), contradictions({**known, **new}, adjustments)
 
 
-def _book(connection: Connection, account: str, entries: Sequence[Entry], rebook: frozenset[str], at: datetime) -> Mapping[str, Change]:
-    """Book new entries, and anew the instruments in which something else has changed; which positions changed."""
+def _book(
+    connection: Connection, account: str, entries: Sequence[Entry], rebook: frozenset[str], at: datetime
+) -> tuple[Mapping[str, Change], list[Refused]]:
+    """Book new entries, and anew the instruments in which something else has changed; which positions changed, what was not booked."""
     if not entries and not rebook:
-        return {}
+        return {}, []
     kinds = described(connection, {entry.instrument for entry in entries} | rebook)
     kept = frozenset(id_ for id_, instrument in kinds.items() if instrument.sec_type not in NOT_BOOKED)
-    touched = _touched(connection, account, [entry for entry in entries if entry.instrument in kept], rebook & kept)
+    touched = _touched(connection, account, [entry for entry in entries if entry.instrument in kept and _moves(entry)], rebook & kept)
     pages = Pages(connection, account, described(connection, {*touched.extended, *touched.replayed}))
     pages.load()
-    method = _method(connection, account)
-    flat = {i.id: Position(account, i.id, i.currency, i.multiplier, method) for i in pages.instruments.values()}
+    flat = flat_positions(connection, account, pages.instruments.values())
 
     extended = [fold(pages.positions.get(id_, flat[id_]), more) for id_, more in touched.extended.items()]
     pages.write(_written(extended, {**pages.revisions, **revisions_of(*touched.extended.values())}), at)
     histories = pages.histories(touched.replayed)
-    replayed = _fold_together(histories, flat)
+    replayed = fold_histories(histories, flat)
     pages.write(pages.supersede(histories, _written(replayed, revisions_of(*histories.values())), at), at)
-    booked = [each.position for each in (*extended, *replayed)]
-    return {p.instrument: _change(pages, p) for p in booked if _has_changed(pages.positions.get(p.instrument), p)}
+    booked = [*extended, *replayed]
+    changed = [each.position for each in booked if _has_changed(pages.positions.get(each.position.instrument), each.position)]
+    refused = [(each.position.instrument, f"{one.entry_id}: {one.reason}") for each in booked for one in each.refused]
+    return {p.instrument: _change(pages, p) for p in changed}, refused
+
+
+def _moves(entry: Entry) -> bool:
+    """A bust of a fill that was never told moves nothing."""
+    return not isinstance(entry, Fill) or bool(entry.quantity)
+
+
+def fold_histories(histories: Mapping[str, Sequence[Entry]], flat: Mapping[str, Position]) -> list[Booked]:
+    """Fold whole histories together, because premiums and lots pass between them."""
+    entries = sorted(chain.from_iterable(histories.values()), key=order_key)
+    return list(fold_together({instrument: flat[instrument] for instrument in histories}, entries).values())
+
+
+def flat_positions(connection: Connection, account: str, instruments: Iterable[Instrument]) -> dict[str, Position]:
+    """Positions of which nothing is booked yet, each with its method."""
+    row = connection.one(SQL["account"], {"account": account})
+    if row is None:
+        raise LookupError(f"account {account} is not known: it is added before its fills are recorded")
+    methods = row["cost_methods"]
+    return {
+        i.id: Position(account, i.id, i.currency, i.multiplier, Method(methods.get(i.sec_type, row["cost_method"]))) for i in instruments
+    }
 
 
 def _written(booked: Sequence[Booked], revisions: Revisions) -> Written:
@@ -193,14 +252,12 @@ def _is_late(entries: Sequence[Entry], last: OrderKey | None) -> bool:
 
 
 def _needs_history(entry: Entry) -> bool:
-    """A premium is known only with the option's history."""
-    if isinstance(entry, Fill):
-        return entry.premium_from is not None
-    return entry.kind in PREMIUM_KINDS
+    """What passes between instruments is known only with the history of both."""
+    return giver_of(entry) is not None or (isinstance(entry, Adjustment) and entry.kind in HAND_OVER)
 
 
 def _linked(connection: Connection, account: str, instruments: frozenset[str]) -> frozenset[str]:
-    """The instruments and all that exchange premiums with them, directly or not."""
+    """The instruments and all that exchange premiums or lots with them, directly or not."""
     if not instruments:
         return instruments
     found = connection.rows(SQL["linked_instruments"], {"account": account, "instruments": sorted(instruments)})
@@ -208,53 +265,11 @@ def _linked(connection: Connection, account: str, instruments: frozenset[str]) -
     return linked if linked == instruments else _linked(connection, account, linked)
 
 
-def _fold_together(histories: Mapping[str, Sequence[Entry]], flat: Mapping[str, Position]) -> list[Booked]:
-    """Fold whole histories; an instrument that hands a premium over is folded before the one that takes it."""
-    carries: Carries = {}
-    booked: list[Booked] = []
-    for instrument in _givers_first(histories):
-        booked.append(fold(flat[instrument], histories[instrument], carries))
-        carries |= booked[-1].carries
-    return booked
-
-
-def _givers_first(histories: Mapping[str, Sequence[Entry]]) -> list[str]:
-    giver = {
-        entry.id: instrument
-        for instrument, history in histories.items()
-        for entry in history
-        if isinstance(entry, Adjustment) and entry.kind in PREMIUM_KINDS
-    }
-    needs = {
-        instrument: {giver[entry.premium_from] for entry in history if isinstance(entry, Fill) and entry.premium_from in giver}
-        for instrument, history in histories.items()
-    }
-    order: list[str] = []
-
-    def visit(instrument: str) -> None:
-        for other in sorted(needs.pop(instrument, ())):
-            visit(other)
-        if instrument not in order:
-            order.append(instrument)
-
-    for instrument in sorted(histories):
-        visit(instrument)
-    return order
-
-
 def make_room(connection: Connection, account: str, instruments: Sequence[Instrument]) -> None:
     """A flat position for a holding that the book knows nothing of, so that the broker's quantity is shown beside our zero."""
-    method = _method(connection, account)
-    flat = [Position(account, i.id, i.currency, i.multiplier, method) for i in instruments]
+    flat = flat_positions(connection, account, instruments).values()
     symbols = {i.id: i.symbol for i in instruments}
     connection.many(SQL["write_positions"], (rows.position_row(p, symbols[p.instrument]) for p in flat))
-
-
-def _method(connection: Connection, account: str) -> Method:
-    row = connection.one(SQL["account"], {"account": account})
-    if row is None:
-        raise LookupError(f"account {account} is not known: it is added before its fills are recorded")
-    return Method(row["cost_method"])
 
 
 def reject_id(account: str, symbol: str, reason: str) -> str:

@@ -5,6 +5,7 @@ Belongs here: which column is which field. Does not belong here: SQL, decisions.
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -64,10 +65,11 @@ def execution_row(fill: Fill) -> tuple[Any, ...]:
     return (
         f.account, f.execution_id, f.revision, f.instrument, f.side.value, f.quantity, f.price, f.multiplier, f.currency,
         f.commission, f.commission_currency, f.time, f.order_id, f.source, f.sequence, f.premium_from, f.broker_pnl,
+        Json([[name, plain(quantity)] for name, quantity in f.closes_lots]) if f.closes_lots else None,
     )  # fmt: skip
 
 
-COMPLETION = "(%s, %s, %s, %s::numeric, %s::text, %s::bigint, %s::text, %s::numeric, %s, %s, %s)"
+COMPLETION = "(%s, %s, %s, %s::numeric, %s::text, %s::bigint, %s::text, %s::numeric, %s, %s, %s, %s::timestamptz)"
 """The types of a completion, some of which are NULL."""
 
 
@@ -99,14 +101,29 @@ def fill(row: Row) -> Fill:
         order_id=row["order_id"],
         source=row["source"],
         broker_pnl=row["broker_pnl"],
+        closes_lots=tuple((name, Decimal(quantity)) for name, quantity in row["closes_lots"] or ()),
     )
+
+
+def fill_as_known(row: Row, at: datetime) -> Fill:
+    """The fill as it stood at a time: without what later deliveries completed."""
+    for said in row["earlier"] or ():
+        if at < datetime.fromisoformat(said["until"]):
+            return fill({**row, **_earlier(said)})
+    return fill(row)
+
+
+def _earlier(said: Row) -> Row:
+    commission = said["commission"]
+    time = datetime.fromisoformat(said["time"])
+    return {**said, "time": time, "commission": None if commission is None else Decimal(commission)}
 
 
 def adjustment_row(adjustment: Adjustment) -> tuple[Any, ...]:
     a = adjustment
     return (
         a.id, a.account, a.instrument, a.kind.value, a.time, a.quantity, a.currency, a.multiplier, a.price, a.cost,
-        a.commission, a.basis.value, a.sequence, a.source, a.evidence,
+        a.commission, a.basis.value, a.sequence, a.numerator, a.denominator, a.amount, a.share, a.takes_from, a.source, a.evidence,
     )  # fmt: skip
 
 
@@ -125,6 +142,11 @@ def adjustment(row: Row) -> Adjustment:
         commission=row["commission"],
         basis=Basis(row["basis"]),
         sequence=row["sequence"],
+        numerator=row["numerator"],
+        denominator=row["denominator"],
+        amount=row["amount"],
+        share=row["share"],
+        takes_from=row["takes_from"],
         source=row["source"],
         evidence=row["evidence"],
     )

@@ -30,6 +30,10 @@ EVENTS = (
     "'opened', 'increased', 'reduced', 'closed', 'flipped', 'split', 'transferred', 'adjusted', 'renamed', 'expired', 'assigned', "
     "'exercised'"
 )
+KINDS = (
+    "'opening_balance', 'opening_lot', 'expiry', 'assignment', 'exercise', 'cash_settlement', 'split', 'transfer', 'conversion_out', "
+    "'conversion_in', 'spin_off', 'return_of_capital', 'reinvestment', 'fee_in_kind'"
+)
 BASES = "'fills', 'statement', 'broker', 'unknown'"
 NOW = sa.text("now()")
 
@@ -72,6 +76,7 @@ accounts = sa.Table(
     ),
     column("base_currency", Text, nullable=True),
     column("cost_method", Text, "which lots a closing fill consumes", server_default="fifo"),
+    column("cost_methods", JSONB, "other methods than cost_method, by kind of instrument (sec_type)", server_default="{}"),
     column("first_seen_at", Time, server_default=NOW),
     column("first_proven_at", Time, "when the first proven snapshot was reconciled (first contact)", nullable=True),
     column("last_synced_at", Time, "when the last proven snapshot was taken that was reconciled", nullable=True),
@@ -121,7 +126,9 @@ executions = sa.Table(
     column("sequence", BigInteger, "the broker's rising number, where it gives one", nullable=True),
     column("premium_from", Text, "the assignment or exercise whose premium this share leg carries", nullable=True),
     column("broker_pnl", Numeric, "the broker's own realised P&L of this execution", nullable=True),
+    column("closes_lots", JSONB, "lots that it names to close before others: pairs of opening id and quantity", nullable=True),
     column("recorded_at", Time, server_default=NOW),
+    column("earlier", JSONB, "what it said before later deliveries completed it, oldest first, each with until when", nullable=True),
     sa.UniqueConstraint("account", "execution_id", "revision"),
     sa.CheckConstraint("side IN ('BUY', 'SELL')", name="side"),
     sa.CheckConstraint("execution_id <> ''", name="execution_id"),
@@ -152,19 +159,32 @@ adjustments = sa.Table(
     column("currency", Text),
     column("multiplier", Numeric),
     column("price", Numeric, "per unit; NULL: not known", nullable=True),
-    column("cost", Numeric, "of an opening_lot: the total, where it is known better than by the price", nullable=True),
+    column("cost", Numeric, "of a lot that comes in: the total, where it is known better than by the price", nullable=True),
     column("commission", Numeric, nullable=True),
     column("basis", Text),
     column("sequence", BigInteger, nullable=True),
+    column("numerator", Numeric, "units after, for `denominator` units before", nullable=True),
+    column("denominator", Numeric, "units before", nullable=True),
+    column("amount", Numeric, "cash as the account sees it: positive is received", nullable=True),
+    column("share", Numeric, "of a spin-off: the part of the cost that moves, 0 to 1", nullable=True),
+    column("takes_from", Text, "the adjustment whose lots this one takes up", nullable=True),
     column("source", Text, server_default=""),
     column("evidence", Text, "why it is in the book, in words and figures", server_default=""),
     column("recorded_at", Time, server_default=NOW),
-    sa.CheckConstraint("kind IN ('opening_balance', 'opening_lot', 'expiry', 'assignment', 'exercise')", name="kind"),
+    sa.CheckConstraint(f"kind IN ({KINDS})", name="kind"),
     sa.CheckConstraint(f"basis IN ({BASES})", name="basis"),
-    sa.CheckConstraint("kind = 'opening_lot' OR cost IS NULL", name="cost"),
+    sa.CheckConstraint("kind IN ('opening_lot', 'transfer') OR cost IS NULL", name="cost"),
     sa.CheckConstraint("multiplier > 0", name="multiplier"),
-    finite("quantity price multiplier cost commission"),
+    sa.CheckConstraint("numerator > 0 AND denominator > 0", name="ratio"),
+    sa.CheckConstraint("share >= 0 AND share <= 1", name="share"),
+    finite("quantity price multiplier cost commission numerator denominator amount"),
     sa.Index(None, "account", "instrument", "time"),
+    sa.Index(
+        "adjustments_takes_from_idx",
+        "account",
+        "takes_from",
+        postgresql_where=sa.text("takes_from IS NOT NULL"),
+    ),
     comment="One row is one entry of the book that is no fill.",
 )
 
@@ -375,6 +395,7 @@ snapshots = sa.Table(
     column("holdings_of", BigInteger, "the snapshot whose rows in holdings are these", nullable=True),
     column("values", JSONB, "the account's own totals, as text", server_default="{}"),
     column("errors", JSONB, "symbols that could not be read", server_default="{}"),
+    column("unread", ARRAY(Text), "the instruments of those symbols, which keep their positions", server_default="{}"),
     sa.CheckConstraint("status IN ('complete', 'partial', 'rejected')", name="status"),
     sa.CheckConstraint("status <> 'rejected' OR reason <> ''", name="reason"),
     sa.CheckConstraint("status <> 'partial' OR errors <> '{}'", name="errors"),

@@ -220,7 +220,9 @@ def test_cash_and_book_agree_to_the_last_digit_in_every_instrument_whose_basis_i
             EXACT.subtract(EXACT.multiply(EXACT.multiply(-fill.signed_quantity, fill.price), fill.multiplier), fill.commission)
             for fill in fills
         )
-        handed_over = total(value.premium for key, value in result.carries.items() if any(close.execution_id == key for close in result.closes))
+        handed_over = total(
+            value.premium for key, value in result.carries.items() if any(close.execution_id == key for close in result.closes)
+        )
         position = result.position
         book = EXACT.subtract(EXACT.subtract(position.realized_net, position.cost), position.open_commission)
         assert EXACT.subtract(book, received) == handed_over

@@ -40,21 +40,26 @@ SELECT * FROM executions WHERE account = %(account)s AND execution_id = ANY(%(id
 -- name: add_executions
 INSERT INTO executions
     (account, execution_id, revision, instrument, side, quantity, price, multiplier, currency, commission,
-     commission_currency, time, order_id, source, sequence, premium_from, broker_pnl)
+     commission_currency, time, order_id, source, sequence, premium_from, broker_pnl, closes_lots, recorded_at)
 VALUES %s
 
 -- name: complete_executions
--- What the first delivery lacked: commission, sequence, premium link, the broker's own figure.
+-- What the first delivery lacked: commission, sequence, premium link, the broker's own figure. What it said until now is kept beside it, so
+-- that it can be told what was known at any time.
 UPDATE executions e
-SET commission = c.commission, commission_currency = c.commission_currency, sequence = c.sequence, premium_from = c.premium_from,
+SET earlier = coalesce(e.earlier, '[]') || jsonb_build_array(jsonb_build_object(
+        'until', c.at, 'commission', e.commission::text, 'commission_currency', e.commission_currency, 'time', e.time,
+        'sequence', e.sequence, 'premium_from', e.premium_from)),
+    commission = c.commission, commission_currency = c.commission_currency, sequence = c.sequence, premium_from = c.premium_from,
     broker_pnl = c.broker_pnl, time = c.time, order_id = c.order_id, source = c.source
 FROM (VALUES %s) AS c
-    (account, execution_id, revision, commission, commission_currency, sequence, premium_from, broker_pnl, time, order_id, source)
+    (account, execution_id, revision, commission, commission_currency, sequence, premium_from, broker_pnl, time, order_id, source, at)
 WHERE e.account = c.account AND e.execution_id = c.execution_id AND e.revision = c.revision
 
 -- name: add_adjustments
 INSERT INTO adjustments
-    (id, account, instrument, kind, time, quantity, currency, multiplier, price, cost, commission, basis, sequence, source, evidence)
+    (id, account, instrument, kind, time, quantity, currency, multiplier, price, cost, commission, basis, sequence, numerator,
+     denominator, amount, share, takes_from, source, evidence, recorded_at)
 VALUES %s
 
 -- name: known_adjustments
@@ -72,11 +77,15 @@ WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND quantity >
 SELECT * FROM adjustments WHERE account = %(account)s AND instrument = ANY(%(instruments)s)
 
 -- name: linked_instruments
--- Instruments that exchange premiums with the given ones: an option and the shares that it became.
-SELECT DISTINCT unnest(ARRAY[e.instrument, a.instrument]) AS instrument
-FROM executions e
-JOIN adjustments a ON a.account = e.account AND a.id = e.premium_from
-WHERE e.account = %(account)s AND e.premium_from IS NOT NULL AND (e.instrument = ANY(%(instruments)s) OR a.instrument = ANY(%(instruments)s))
+-- Instruments that exchange premiums or lots with the given ones: an option and the shares that it became, what was converted into what.
+SELECT DISTINCT unnest(ARRAY[taker.instrument, giver.instrument]) AS instrument
+FROM (
+    SELECT account, instrument, premium_from AS giver_id FROM executions WHERE account = %(account)s AND premium_from IS NOT NULL
+    UNION ALL
+    SELECT account, instrument, takes_from FROM adjustments WHERE account = %(account)s AND takes_from IS NOT NULL
+) taker
+JOIN adjustments giver ON giver.account = taker.account AND giver.id = taker.giver_id
+WHERE taker.instrument = ANY(%(instruments)s) OR giver.instrument = ANY(%(instruments)s)
 
 -- name: with_opening_lots
 -- Instruments whose opening lots give way to the fills that they stand for.

@@ -20,6 +20,7 @@ def upgrade() -> None:
     sa.Column('connection', sa.Text(), server_default='', nullable=False, comment='name of the connection that reads it; empty if it came by a statement only'),
     sa.Column('base_currency', sa.Text(), nullable=True),
     sa.Column('cost_method', sa.Text(), server_default='fifo', nullable=False, comment='which lots a closing fill consumes'),
+    sa.Column('cost_methods', postgresql.JSONB(astext_type=sa.Text()), server_default='{}', nullable=False, comment='other methods than cost_method, by kind of instrument (sec_type)'),
     sa.Column('first_seen_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('first_proven_at', sa.DateTime(timezone=True), nullable=True, comment='when the first proven snapshot was reconciled (first contact)'),
     sa.Column('last_synced_at', sa.DateTime(timezone=True), nullable=True, comment='when the last proven snapshot was taken that was reconciled'),
@@ -69,6 +70,7 @@ def upgrade() -> None:
     sa.Column('holdings_of', sa.BigInteger(), nullable=True, comment='the snapshot whose rows in holdings are these'),
     sa.Column('values', postgresql.JSONB(astext_type=sa.Text()), server_default='{}', nullable=False, comment="the account's own totals, as text"),
     sa.Column('errors', postgresql.JSONB(astext_type=sa.Text()), server_default='{}', nullable=False, comment='symbols that could not be read'),
+    sa.Column('unread', postgresql.ARRAY(sa.Text()), server_default='{}', nullable=False, comment='the instruments of those symbols, which keep their positions'),
     sa.CheckConstraint("status <> 'partial' OR errors <> '{}'", name=op.f('snapshots_errors_check')),
     sa.CheckConstraint("status <> 'rejected' OR reason <> ''", name=op.f('snapshots_reason_check')),
     sa.CheckConstraint("status IN ('complete', 'partial', 'rejected')", name=op.f('snapshots_status_check')),
@@ -86,24 +88,32 @@ def upgrade() -> None:
     sa.Column('currency', sa.Text(), nullable=False),
     sa.Column('multiplier', sa.Numeric(), nullable=False),
     sa.Column('price', sa.Numeric(), nullable=True, comment='per unit; NULL: not known'),
-    sa.Column('cost', sa.Numeric(), nullable=True, comment='of an opening_lot: the total, where it is known better than by the price'),
+    sa.Column('cost', sa.Numeric(), nullable=True, comment='of a lot that comes in: the total, where it is known better than by the price'),
     sa.Column('commission', sa.Numeric(), nullable=True),
     sa.Column('basis', sa.Text(), nullable=False),
     sa.Column('sequence', sa.BigInteger(), nullable=True),
+    sa.Column('numerator', sa.Numeric(), nullable=True, comment='units after, for `denominator` units before'),
+    sa.Column('denominator', sa.Numeric(), nullable=True, comment='units before'),
+    sa.Column('amount', sa.Numeric(), nullable=True, comment='cash as the account sees it: positive is received'),
+    sa.Column('share', sa.Numeric(), nullable=True, comment='of a spin-off: the part of the cost that moves, 0 to 1'),
+    sa.Column('takes_from', sa.Text(), nullable=True, comment='the adjustment whose lots this one takes up'),
     sa.Column('source', sa.Text(), server_default='', nullable=False),
     sa.Column('evidence', sa.Text(), server_default='', nullable=False, comment='why it is in the book, in words and figures'),
     sa.Column('recorded_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.CheckConstraint("basis IN ('fills', 'statement', 'broker', 'unknown')", name=op.f('adjustments_basis_check')),
-    sa.CheckConstraint("kind = 'opening_lot' OR cost IS NULL", name=op.f('adjustments_cost_check')),
-    sa.CheckConstraint("kind IN ('opening_balance', 'opening_lot', 'expiry', 'assignment', 'exercise')", name=op.f('adjustments_kind_check')),
-    sa.CheckConstraint("quantity > '-Infinity' AND quantity < 'Infinity' AND price > '-Infinity' AND price < 'Infinity' AND multiplier > '-Infinity' AND multiplier < 'Infinity' AND cost > '-Infinity' AND cost < 'Infinity' AND commission > '-Infinity' AND commission < 'Infinity'", name=op.f('adjustments_finite_check')),
+    sa.CheckConstraint("kind IN ('opening_balance', 'opening_lot', 'expiry', 'assignment', 'exercise', 'cash_settlement', 'split', 'transfer', 'conversion_out', 'conversion_in', 'spin_off', 'return_of_capital', 'reinvestment', 'fee_in_kind')", name=op.f('adjustments_kind_check')),
+    sa.CheckConstraint("kind IN ('opening_lot', 'transfer') OR cost IS NULL", name=op.f('adjustments_cost_check')),
+    sa.CheckConstraint("quantity > '-Infinity' AND quantity < 'Infinity' AND price > '-Infinity' AND price < 'Infinity' AND multiplier > '-Infinity' AND multiplier < 'Infinity' AND cost > '-Infinity' AND cost < 'Infinity' AND commission > '-Infinity' AND commission < 'Infinity' AND numerator > '-Infinity' AND numerator < 'Infinity' AND denominator > '-Infinity' AND denominator < 'Infinity' AND amount > '-Infinity' AND amount < 'Infinity'", name=op.f('adjustments_finite_check')),
     sa.CheckConstraint('multiplier > 0', name=op.f('adjustments_multiplier_check')),
+    sa.CheckConstraint('numerator > 0 AND denominator > 0', name=op.f('adjustments_ratio_check')),
+    sa.CheckConstraint('share >= 0 AND share <= 1', name=op.f('adjustments_share_check')),
     sa.ForeignKeyConstraint(['account'], ['accounts.account'], name=op.f('adjustments_account_fkey')),
     sa.ForeignKeyConstraint(['instrument'], ['instruments.instrument'], name=op.f('adjustments_instrument_fkey')),
     sa.PrimaryKeyConstraint('account', 'id', name=op.f('adjustments_pkey')),
     comment='One row is one entry of the book that is no fill.'
     )
     op.create_index(op.f('adjustments_account_instrument_time_idx'), 'adjustments', ['account', 'instrument', 'time'], unique=False)
+    op.create_index('adjustments_takes_from_idx', 'adjustments', ['account', 'takes_from'], unique=False, postgresql_where=sa.text('takes_from IS NOT NULL'))
     op.create_table('breaks',
     sa.Column('id', sa.Text(), nullable=False),
     sa.Column('account', sa.Text(), nullable=False),
@@ -159,7 +169,9 @@ def upgrade() -> None:
     sa.Column('sequence', sa.BigInteger(), nullable=True, comment="the broker's rising number, where it gives one"),
     sa.Column('premium_from', sa.Text(), nullable=True, comment='the assignment or exercise whose premium this share leg carries'),
     sa.Column('broker_pnl', sa.Numeric(), nullable=True, comment="the broker's own realised P&L of this execution"),
+    sa.Column('closes_lots', postgresql.JSONB(astext_type=sa.Text()), nullable=True, comment='lots that it names to close before others: pairs of opening id and quantity'),
     sa.Column('recorded_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.Column('earlier', postgresql.JSONB(astext_type=sa.Text()), nullable=True, comment='what it said before later deliveries completed it, oldest first, each with until when'),
     sa.CheckConstraint("execution_id <> ''", name=op.f('executions_execution_id_check')),
     sa.CheckConstraint("quantity > '-Infinity' AND quantity < 'Infinity' AND price > '-Infinity' AND price < 'Infinity' AND multiplier > '-Infinity' AND multiplier < 'Infinity' AND commission > '-Infinity' AND commission < 'Infinity' AND broker_pnl > '-Infinity' AND broker_pnl < 'Infinity'", name=op.f('executions_finite_check')),
     sa.CheckConstraint("side IN ('BUY', 'SELL')", name=op.f('executions_side_check')),
@@ -389,6 +401,7 @@ def downgrade() -> None:
     op.drop_table('cash_rows')
     op.drop_index('breaks_open_key', table_name='breaks', postgresql_where=sa.text("status = 'open'"))
     op.drop_table('breaks')
+    op.drop_index('adjustments_takes_from_idx', table_name='adjustments', postgresql_where=sa.text('takes_from IS NOT NULL'))
     op.drop_index(op.f('adjustments_account_instrument_time_idx'), table_name='adjustments')
     op.drop_table('adjustments')
     op.drop_index(op.f('snapshots_account_id_idx'), table_name='snapshots')
