@@ -45,6 +45,8 @@ app.add_typer(db_app, name="db")
 
 Accounts = Annotated[list[str] | None, typer.Option("--account", "-a", metavar="ACCOUNT", help="Only this account; may be repeated.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+AsOf = Annotated[str | None, typer.Option("--as-of", metavar="TIME", help="What was true then, as we know now. A date is its midnight.")]
+KnownAt = Annotated[str | None, typer.Option("--known-at", metavar="TIME", help="What we believed then. Times without a zone are UTC.")]
 
 
 class BadUse(Exception):
@@ -206,21 +208,92 @@ def accounts(json: Json = False) -> None:
 def positions(
     accounts: Accounts = None,
     all_: Annotated[bool, typer.Option("--all", help="Closed positions too.")] = False,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
     json: Json = False,
 ) -> None:
-    """What we hold, what it cost, what it made; from the database, with its age, whether the broker answers or not."""
+    """What we hold, what it cost, what it made; from the database, with its age, whether the broker answers or not.
+
+    With --as-of or --known-at what we held then, from the entries; the prices of then are not kept.
+    """
+    then, known = _moment(as_of, "--as-of"), _moment(known_at, "--known-at")
     with _reading(accounts) as (settings, store):
-        found = store.read.positions(accounts, all_=all_)
-        rows = [show.with_age(row, settings.stale_after, datetime.now(UTC)) for row in found]
-    _show(rows, show.positions, json=json)
+        if then or known:
+            found = store.read.positions_then(accounts, as_of=then, known_at=known, all_=all_)
+            rows = [{**row, "age_seconds": None, "stale": False} for row in found]
+        else:
+            found = store.read.positions(accounts, all_=all_)
+            rows = [show.with_age(row, settings.stale_after, datetime.now(UTC)) for row in found]
+    _show(rows, show.past_positions if then or known else show.positions, json=json)
 
 
 @app.command()
-def closes(accounts: Accounts = None, json: Json = False) -> None:
+def closes(accounts: Accounts = None, as_of: AsOf = None, known_at: KnownAt = None, json: Json = False) -> None:
     """What was realised: one row for each part of a position that was closed."""
+    then, known = _moment(as_of, "--as-of"), _moment(known_at, "--known-at")
     with _reading(accounts) as (_, store):
-        rows = store.read.closes(accounts)
+        rows = store.read.closes(accounts, as_of=then, known_at=known)
     _show(rows, show.closes, json=json)
+
+
+def _moment(text: str | None, option: str) -> datetime | None:
+    """A time that was given on the command line: without a zone it is UTC, a date is its midnight."""
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise BadUse(f"{option} {text!r} is no time. Give ISO 8601, such as 2026-03-02 or 2026-03-02T14:30:00Z.") from None
+
+
+@app.command()
+def verify(accounts: Accounts = None, json: Json = False) -> None:
+    """Make every position anew from its first entry and compare it with what is stored, to the last digit. Exit 1 if anything differs."""
+    from position_pipeline import verify as verify_module
+
+    with _reading(accounts) as (_, store), _progress(quiet=json) as tell:
+        found = verify_module.verify(store, accounts, lambda account, done, of: tell(f"Verifying {account}", done, of))
+    if json:
+        show.print_json(verify_module.as_json(found, datetime.now(UTC)))
+    else:
+        show.say(show.console(), verify_module.lines(found), "red" if found.found else "")
+    if found.found:
+        sys.exit(1)
+
+
+@app.command()
+def explain(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="A close's id, a closing execution's id, an instrument's id or a symbol.")],
+    accounts: Accounts = None,
+    json: Json = False,
+) -> None:
+    """The fills, lots, fees and arithmetic behind a close or a position, to be redone on paper."""
+    from position_pipeline import explain as explain_module
+
+    with _reading(accounts) as (_, store):
+        found = store.read.explained(id_, accounts)
+    if not found:
+        raise BadUse(
+            f"{id_!r} is no close, no execution that closed anything, and no position. Ids are in: position-pipeline closes --json"
+        )
+    if json:
+        show.print_json([explain_module.as_row(each) for each in found])
+    else:
+        for number, each in enumerate(found):
+            show.say(show.console(), [*([""] if number else []), *explain_module.lines(each)])
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Events as JSON Lines or CSV, one a line.")],
+    method: Annotated[str, typer.Option(help="Which lots a closing fill consumes: average, fifo, lifo or hifo.")] = "fifo",
+    json: Json = False,
+) -> None:
+    """Fold a file of events through the accounting alone, with no database: positions, lots, closes, and the cash identity."""
+    from position_pipeline import replay as replay_module
+
+    sys.exit(replay_module.run(file, method, json))
 
 
 @app.command()
@@ -281,9 +354,16 @@ def import_(
 
 
 def _import_file(store: Store, file: Path, settings: Settings, *, quiet: bool) -> list[Imported]:
-    from rich.progress import Progress
-
     from position_pipeline import statements
+
+    with _progress(quiet=quiet) as tell:
+        return statements.import_file(store, file, settings.cost_method, tell)
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr where a person looks at it; called with what is done, how much of it, and of how much."""
+    from rich.progress import Progress
 
     errors = show.console(stderr=True)
     with Progress(console=errors, transient=True, disable=quiet or not errors.is_terminal) as progress:
@@ -292,7 +372,7 @@ def _import_file(store: Store, file: Path, settings: Settings, *, quiet: bool) -
         def tell(what: str, done: int, total: int) -> None:
             progress.update(task, description=what, completed=done, total=total or None)
 
-        return statements.import_file(store, file, settings.cost_method, tell)
+        yield tell
 
 
 @app.command()

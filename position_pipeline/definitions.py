@@ -33,8 +33,8 @@ def build_defs(
     return dg.Definitions(
         assets=assets.ASSETS,
         asset_checks=checks.CHECKS,
-        jobs=[jobs.position_sync(settings)],
-        schedules=[schedules.every_interval(settings)],
+        jobs=[jobs.position_sync(settings), jobs.book_verification()],
+        schedules=[schedules.every_interval(settings), schedules.every_night(settings)],
         sensors=[sensors.sync_at_start(settings)],
         resources={"sync": resources.sync_session(settings, brokers or (lambda: connections.brokers(settings)))},
         executor=dg.in_process_executor,

@@ -40,6 +40,8 @@ def run(file: Path, method: str = "fifo", json: bool = False) -> int:
         return _run_json(file, Method(method)) if json else _run_tables(file, Method(method))
     except NoEvents as error:
         return _fail(f"{file}: {error}")
+    except BrokenPipeError:
+        return 1  # who reads has seen enough, as with `| head`
     except OSError as error:
         if error.filename is None:
             raise  # not of this file: the output is gone, or the disk is full

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     Waiting = tuple[Event, Terms, Fill]
 
 MOST_WAITING = 20_000
-BEYOND = "cannot be counted exactly: its numbers are too far apart"
 
 
 class Book:
@@ -62,8 +61,6 @@ class Book:
             self._take(what)
         except LineRefused as error:
             self.refused.append(Refused(what.line, str(error)))
-        except ArithmeticError:
-            self.refused.append(Refused(what.line, BEYOND))
 
     def finish(self) -> None:
         """Fold what waits and let go of the closes; to be called after the last event."""
@@ -106,18 +103,8 @@ class Book:
         self._waiting.setdefault((event.account, event.instrument), []).append((event, terms, fill_of(event, terms)))
 
     def _fold_waiting(self, key: Key) -> None:
-        waiting = self._waiting.pop(key, [])
-        try:
-            self._fold_fills(key, waiting)
-        except ArithmeticError:
-            for each in waiting:
-                try:
-                    self._fold_fills(key, [each])
-                except ArithmeticError:
-                    self.refused.append(Refused(each[0].line, BEYOND))
-
-    def _fold_fills(self, key: Key, waiting: Sequence[Waiting]) -> None:
-        if not waiting:
+        waiting = self._waiting.pop(key, None)
+        if waiting is None:
             return
         position = self._position(key, waiting[0][1])
         self._keep_booked(fold(position, [fill for _, _, fill in waiting]), {event.id: event.line for event, _, _ in waiting})

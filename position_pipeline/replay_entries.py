@@ -12,7 +12,7 @@ which the premium moves::
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Decimal, Inexact
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -159,7 +159,7 @@ def _change(event: Event, held: Decimal) -> Decimal:
     if not held:
         raise LineRefused(f"no {event.instrument} is held")
     change = _closing(event, held)
-    if abs(change) > abs(held):
+    if change.copy_abs() > held.copy_abs():
         raise LineRefused(f"quantity {plain(event.quantity or change)} is more than the {plain(held)} of {event.instrument} that is held")
     return change
 
@@ -188,7 +188,7 @@ def delivery_of(event: Event, option: Adjustment, underlying: Terms) -> Fill:
         instrument=event.underlying,
         execution_id=event.id,
         side=Side.BUY if bought else Side.SELL,
-        quantity=EXACT.multiply(option.quantity.copy_abs(), option.multiplier),
+        quantity=_delivered(option, underlying),
         price=event.strike,
         currency=underlying.currency,
         time=event.time,
@@ -198,3 +198,12 @@ def delivery_of(event: Event, option: Adjustment, underlying: Terms) -> Fill:
         premium_from=option.id,
         source=SOURCE,
     )
+
+
+def _delivered(option: Adjustment, underlying: Terms) -> Decimal:
+    """How many units: contracts x 100 of a stock, one future of 50 for one option on it of 50."""
+    units = EXACT.multiply(option.quantity.copy_abs(), option.multiplier)
+    try:
+        return EXACT.divide(units, underlying.multiplier)
+    except Inexact:
+        raise LineRefused(f"{plain(units)} units are no exact number of contracts of {plain(underlying.multiplier)}") from None

@@ -47,8 +47,7 @@ class Identity:
         """Cash of an assignment or exercise: the strike for each unit delivered. A long call pays it, and so does a short put."""
         assert event.quantity is not None
         assert event.strike is not None
-        units = EXACT.multiply(EXACT.multiply(event.quantity, option.multiplier), underlying.multiplier)
-        amount = EXACT.multiply(units, event.strike)
+        amount = EXACT.multiply(EXACT.multiply(event.quantity, option.multiplier), event.strike)
         self._receive(underlying.currency, amount if event.right == "C" else amount.copy_negate())
         self._pay(event.commission_currency or underlying.currency, event.commission)
 

@@ -198,6 +198,21 @@ def positions(where: Console, rows: Sequence[Row]) -> None:
     say(where, [f"{row['account']} {row['symbol']}: last read {_age(row)}; {row['sync_error']}" for row in unread], "yellow")
 
 
+def past_positions(where: Console, rows: Sequence[Row]) -> None:
+    """Positions of another time, without what only the broker and the market know."""
+    columns: list[Column] = [
+        ("Account", "word", lambda row: row["account"]),
+        ("Symbol", "word", lambda row: row["symbol"]),
+        ("Quantity", "number", lambda row: quantity(row["quantity"])),
+        ("Average", "number", lambda row: number(row["average_price"])),
+        ("Cost", "number", lambda row: money(row["cost"])),
+        ("Realized", "number", lambda row: money(row["realized_pnl"])),
+        ("", "word", lambda row: row["currency"]),
+        ("Basis", "spare word", lambda row: row["basis_quality"]),
+    ]
+    table(where, "Positions then", columns, rows, "No open positions then.")
+
+
 def closes(where: Console, rows: Sequence[Row]) -> None:
     columns: list[Column] = [
         ("Closed (UTC)", "time", lambda row: moment(row["closed_at"])),

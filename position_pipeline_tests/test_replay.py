@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from position_pipeline.accounting.exact import exact, total
 from position_pipeline.replay import run
 
 if TYPE_CHECKING:
@@ -329,8 +330,8 @@ def test_shares_that_were_held_realise_the_premium_when_they_are_called_away(fol
 def test_a_part_of_the_contracts_can_be_assigned_and_a_future_be_delivered(folder):
     lines = [sell(2, 2, instrument="OPT", multiplier=100), delivery("assign", 1, "P", underlying_multiplier="5", commission=0)]
     result = good(folder, *lines)
-    assert [(each["quantity"], each["multiplier"]) for each in result.json["positions"]] == [("100", "5"), ("-1", "100")]
-    assert result.json["positions"][0]["cost"] == "24800"  # 100 x 50 x 5 - 200
+    assert [(each["quantity"], each["multiplier"]) for each in result.json["positions"]] == [("20", "5"), ("-1", "100")]  # 1 x 100 / 5
+    assert result.json["positions"][0]["cost"] == "4800"  # 20 x 50 x 5 - 200
 
 
 # -- what is refused
@@ -348,6 +349,10 @@ OPTION = buy(2, 3, instrument="OPT", multiplier=100)
         ([HELD, buy(1, 5, multiplier="100")], "multiplier 100 is not that of ACME, which is 1 (line 1)"),
         ([OPTION, buy(1, 5, instrument="OPT")], "multiplier 1 is not that of OPT, which is 100 (line 1); a line without one has 1"),
         ([HELD, event("expire", quantity="11")], "quantity 11 is more than the 10 of ACME that is held"),
+        (
+            [buy("1e15", 1), event("expire", quantity="1000000000000000.000000000000000000000001")],
+            "is more than the 1000000000000000 of ACME",
+        ),
         ([sell(10, 1), event("expire", quantity="-1")], "does not close the -10 of ACME that is held"),
         ([event("expire")], "no ACME is held"),
         ([HELD, event("expire", account="U2")], "no ACME is held"),
@@ -361,8 +366,8 @@ OPTION = buy(2, 3, instrument="OPT", multiplier=100)
         ([HELD, event("return_of_capital", amount="-5")], "does not go with a position of 10"),
         ([event("split", numerator="2", denominator="1", cash_in_lieu="3")], "no ACME is held that could be paid out in cash"),
         ([HELD, event("split", numerator="2", denominator="1", cash_in_lieu="3")], "there is no fraction that cash of 3 could pay for"),
-        ([HELD, event("split", numerator="1e-9", denominator="1e15")], "leaves nothing of a lot"),
-        ([HELD, *[event("split", numerator="1e15", denominator="1e-15")] * 12], "cannot be counted exactly"),
+        ([HELD, event("split", numerator="1e-9", denominator="1e15")], "at 18 decimals"),
+        ([HELD, *[event("split", numerator="1e15", denominator="1e-15")] * 12], "more digits than 40"),
         ([buy(1, 5, execution_id="e1"), buy(2, 5, execution_id="e1")], "execution_id e1 is that of line 1, which says something else"),
         ([buy(1, 5, execution_id="e1"), event("expire", execution_id="e1")], "two under one id"),
     ],
@@ -473,7 +478,8 @@ others = st.one_of(
     st.fixed_dictionaries(
         {
             "type": st.sampled_from(["assign", "exercise"]),
-            "quantity": numbers(-9, 9, 2),
+            "instrument": st.just("OPT"),
+            "quantity": st.sampled_from(["1", "-1", "2", "-0.5"]),
             "underlying": st.sampled_from(["A", "B"]),
             "strike": numbers(1, 10**6, 3),
             "right": st.sampled_from("CP"),
@@ -481,8 +487,11 @@ others = st.one_of(
         optional={"commission": numbers(-9, 9, 2), "commission_currency": st.sampled_from(["USD", "EUR"])},
     ),
 )
-places = st.fixed_dictionaries({"account": st.sampled_from(["U1", "U2"]), "instrument": st.sampled_from(["A", "B", "OPT"])})
-cells_of_a_line = st.builds(lambda where, what: where | what, places, st.one_of(fills, fills, others))
+places = st.fixed_dictionaries({"account": st.sampled_from(["U1", "U1", "U2"]), "instrument": st.sampled_from(["A", "B", "OPT"])})
+options = st.builds(lambda where, what: where | what | {"instrument": "OPT"}, places, fills)
+cells_of_a_line = st.one_of(
+    options, st.builds(lambda where, what: where | what, places, fills), st.builds(lambda where, what: where | what, places, others)
+)
 
 
 def as_csv(lines: list[dict[str, str]]) -> str:
@@ -491,7 +500,7 @@ def as_csv(lines: list[dict[str, str]]) -> str:
     return "\n".join([CSV, *(",".join(row.get(column, "") for column in COLUMNS) for row in rows)])
 
 
-@given(st.lists(cells_of_a_line, max_size=25), st.sampled_from(["average", "fifo", "lifo", "hifo"]))
+@given(st.lists(cells_of_a_line, min_size=8, max_size=25), st.sampled_from(["average", "fifo", "lifo", "hifo"]))
 @settings(deadline=None, max_examples=300)
 def test_the_identity_is_0_in_every_currency_whatever_the_file_says(tmp_path_factory, lines, method):
     result = replay_text(tmp_path_factory.getbasetemp(), as_csv(lines), method)
@@ -500,8 +509,23 @@ def test_the_identity_is_0_in_every_currency_whatever_the_file_says(tmp_path_fac
     booked = result.json
     for position in booked["positions"]:
         mine = [lot for lot in booked["lots"] if (lot["account"], lot["instrument"]) == (position["account"], position["instrument"])]
-        assert sum((Decimal(lot["quantity"]) for lot in mine), Decimal(0)) == Decimal(position["quantity"])
+        assert total(Decimal(lot["quantity"]) for lot in mine) == Decimal(position["quantity"])
         assert (position["status"] == "open") == bool(mine)
+
+
+@given(
+    st.lists(st.builds(lambda where, what: where | what, places, fills), max_size=25), st.sampled_from(["average", "fifo", "lifo", "hifo"])
+)
+@settings(deadline=None, max_examples=100)
+def test_what_is_printed_adds_up_to_the_cash_of_the_lines(tmp_path_factory, lines, method):
+    lines = [line | {"instrument": "A", "commission_currency": "USD"} for line in lines]
+    booked = replay_text(tmp_path_factory.getbasetemp(), as_csv(lines), method).json
+    with exact():
+        paid = [Decimal(line["quantity"]) * Decimal(line["price"]) * (1 if line["side"] == "BUY" else -1) for line in lines]
+        fees = [Decimal(line.get("commission", 0)) for line in lines]
+        realised = total(Decimal(close["net_pnl"]) for close in booked["closes"])
+        assert realised == total(Decimal(position["realized_pnl"]) for position in booked["positions"])
+        assert realised - total(Decimal(lot["cost"]) + Decimal(lot["commission"]) for lot in booked["lots"]) == -total(paid) - total(fees)
 
 
 @given(st.lists(cells_of_a_line, max_size=12))

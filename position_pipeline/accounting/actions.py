@@ -3,7 +3,7 @@
 Belongs here: one function a kind, over the steps of the walk. Does not belong here: what is wrong with an entry by itself (faults.py),
 the order of entries (booking.py).
 
-Conventions, where the field has several (facts and sources: ARCHITECTURE and the tests beside each kind):
+Conventions, where the field has several:
 
 - An end, a transfer out or a conversion of more than is held books what is held and refuses the rest: it never opens a position.
 - Nothing is realised unless units go for cash. Cash beside a conversion and a return of capital lower the cost, below 0 if they exceed
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from position_pipeline.accounting.exact import ZERO
+from position_pipeline.accounting.exact import MAX_DIGITS, ZERO, plain
 from position_pipeline.accounting.flows import flow_of_adjustment, flow_of_cash, flow_of_lots
 from position_pipeline.accounting.lots import QUANTITY_PLACES, lowered, scaled, shared_out, split_lot
 from position_pipeline.accounting.model import Adjustment, AdjustmentKind, Basis, EventType, Lot
@@ -78,11 +78,13 @@ def _of_what_is_held(walk: Walk, entry: Adjustment) -> Decimal:
     """How much of the entry's change the position has; what exceeds it is refused."""
     held, change = walk.quantity, entry.quantity
     if not held or (held > 0) == (change > 0):
-        walk.refuse(entry, f"the {entry.kind} of {change} meets a position of {held}: there is nothing that it could take")
+        walk.refuse(entry, f"the {entry.kind} of {plain(change)} meets a position of {plain(held)}: there is nothing that it could take")
         return ZERO
     if abs(change) <= abs(held):
         return change
-    walk.refuse(entry, f"the {entry.kind} of {change} exceeds the position of {held}: the rest is not booked", quantity=change + held)
+    walk.refuse(
+        entry, f"the {entry.kind} of {plain(change)} exceeds the position of {plain(held)}: the rest is not booked", quantity=change + held
+    )
     return -held
 
 
@@ -93,7 +95,7 @@ def _split(walk: Walk, entry: Adjustment) -> None:
     assert entry.numerator is not None
     assert entry.denominator is not None
     if entry.amount and not _is_paid_to(walk.quantity, entry.amount):
-        walk.refuse(entry, f"cash of {entry.amount} does not go with a position of {walk.quantity}")
+        walk.refuse(entry, f"cash of {plain(entry.amount)} does not go with a position of {plain(walk.quantity)}")
     elif walk.quantity and _restate(walk, entry, scaled(walk.lots, entry.numerator, entry.denominator, entry.multiplier), EventType.SPLIT):
         _pay_out(walk, entry, walk.quantity)
 
@@ -104,9 +106,12 @@ def _pay_out(walk: Walk, entry: Adjustment, quantity: Decimal) -> None:
         return
     fraction = quantity - quantity.to_integral_value("ROUND_DOWN")
     if fraction and _is_paid_to(walk.quantity, fraction) and abs(fraction) <= abs(walk.quantity):
-        walk.close(flow_of_cash(entry, -fraction, entry.amount))
+        flow = flow_of_cash(entry, -fraction, entry.amount)
+        # A conversion may have closed a short just before, and an entry tells each type of event once.
+        flow.event = None if entry.kind is AdjustmentKind.SPLIT else EventType.ADJUSTED
+        walk.close(flow)
     elif entry.amount:
-        walk.refuse(entry, f"there is no fraction that cash of {entry.amount} could pay for", quantity=ZERO, amount=entry.amount)
+        walk.refuse(entry, f"there is no fraction that cash of {plain(entry.amount)} could pay for", quantity=ZERO, amount=entry.amount)
 
 
 def _is_paid_to(quantity: Decimal, amount: Decimal) -> bool:
@@ -115,9 +120,9 @@ def _is_paid_to(quantity: Decimal, amount: Decimal) -> bool:
 
 
 def _restate(walk: Walk, entry: Adjustment, after: Sequence[Lot], event: EventType) -> bool:
-    """Put changed lots in the place of those that they come from; refuses to leave a lot without any unit."""
-    if not all(lot.quantity for lot in after):
-        walk.refuse(entry, f"it leaves nothing of a lot at {QUANTITY_PLACES} decimals")
+    """Put changed lots in the place of those that they come from; refuses to leave a lot without any unit, or with too many."""
+    if not _can_be_held(after):
+        walk.refuse(entry, f"a lot would have no unit at {QUANTITY_PLACES} decimals, or more digits than {MAX_DIGITS}")
         return False
     for before, now in zip(walk.lots, after, strict=True):
         if before != now or now.cost is None:
@@ -127,11 +132,16 @@ def _restate(walk: Walk, entry: Adjustment, after: Sequence[Lot], event: EventTy
     return True
 
 
+def _can_be_held(lots: Sequence[Lot]) -> bool:
+    """Whether every lot has units, and not so many that one ratio after another could outgrow the precision of the arithmetic."""
+    return all(lot.quantity and lot.quantity.adjusted() < MAX_DIGITS for lot in lots)
+
+
 def _change_cost(walk: Walk, entry: Adjustment) -> None:
     """Return of capital lowers the cost of the lots, a notional reinvestment raises it; shared by quantity."""
     assert entry.amount is not None
     if not _is_paid_to(walk.quantity, entry.amount):
-        walk.refuse(entry, f"a {entry.kind} of {entry.amount} does not go with a position of {walk.quantity}")
+        walk.refuse(entry, f"a {entry.kind} of {plain(entry.amount)} does not go with a position of {plain(walk.quantity)}")
         return
     less = entry.amount if entry.kind is AdjustmentKind.RETURN_OF_CAPITAL else -entry.amount
     _restate(walk, entry, lowered(walk.lots, less, entry.multiplier), EventType.ADJUSTED)
@@ -143,7 +153,8 @@ def _fee_in_kind(walk: Walk, entry: Adjustment) -> None:
     if quantity and not left:
         walk.close(flow_of_cash(entry, quantity, ZERO))
     elif quantity:
-        places = max(QUANTITY_PLACES, -int(left.as_tuple().exponent))
+        # Idle zeros must not count: how many there are depends on how the history was batched.
+        places = max(QUANTITY_PLACES, -int(left.normalize().as_tuple().exponent))
         _restate(walk, entry, scaled(walk.lots, left, walk.quantity, entry.multiplier, places), EventType.ADJUSTED)
 
 
@@ -156,10 +167,12 @@ def _transfer(walk: Walk, entry: Adjustment) -> None:
     elif walk.quantity and (walk.quantity > 0) != (entry.quantity > 0):
         walk.carries[entry.id] = Carried(lots=tuple(_leave(walk, entry, EventType.TRANSFERRED)))
         if entry.commission:
-            walk.refuse(entry, f"its commission of {entry.commission} has no lot that could carry it", quantity=ZERO)
+            walk.refuse(entry, f"its commission of {plain(entry.commission)} has no lot that could carry it", quantity=ZERO)
     elif entry.quantity < 0 and entry.price is None and entry.cost is None:
         walk.carries[entry.id] = Carried()
-        walk.refuse(entry, f"{-entry.quantity} units leave a position of {walk.quantity}: what is not there is not made a short")
+        walk.refuse(
+            entry, f"{plain(-entry.quantity)} units leave a position of {plain(walk.quantity)}: what is not there is not made a short"
+        )
     else:
         flow = flow_of_adjustment(entry, entry.quantity)
         walk.open(flow, EventType.TRANSFERRED)
@@ -184,7 +197,7 @@ def _conversion_out(walk: Walk, entry: Adjustment) -> None:
         return
     if entry.amount and not _is_paid_to(walk.quantity, entry.amount):
         walk.carries[entry.id] = Carried()
-        walk.refuse(entry, f"cash of {entry.amount} does not go with a position of {walk.quantity}")
+        walk.refuse(entry, f"cash of {plain(entry.amount)} does not go with a position of {plain(walk.quantity)}")
         return
     whole = not entry.amount and abs(entry.quantity) >= abs(walk.quantity)
     renames = whole and entry.numerator is not None and entry.numerator == entry.denominator
@@ -214,11 +227,13 @@ def _take_up(walk: Walk, entry: Adjustment) -> None:
     numerator, denominator = entry.numerator or ONE, entry.denominator or ONE
     lots = scaled(carried.lots, numerator, denominator, entry.multiplier)
     quantity = sum((lot.quantity for lot in lots), ZERO)
-    if not all(lot.quantity for lot in lots) or (entry.amount and not _is_paid_to(quantity, entry.amount)):
-        walk.refuse(entry, f"the {quantity} units that {entry.takes_from} makes cannot be booked with cash of {entry.amount or ZERO}")
+    if not _can_be_held(lots) or (entry.amount and not _is_paid_to(quantity, entry.amount)):
+        walk.refuse(
+            entry, f"the {plain(quantity)} units that {entry.takes_from} makes cannot be booked with cash of {plain(entry.amount or ZERO)}"
+        )
         return
     if entry.quantity and entry.quantity != quantity:
-        reason = f"it says {entry.quantity} units, and the lots of {entry.takes_from} make {quantity}: those are booked"
+        reason = f"it says {plain(entry.quantity)} units, and the lots of {entry.takes_from} make {plain(quantity)}: those are booked"
         walk.refuse(entry, reason, quantity=entry.quantity - quantity)
     renames = carried.whole and numerator == denominator and not entry.amount
     _come_in(walk, entry, lots, EventType.RENAMED if renames else EventType.TRANSFERRED)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from position_pipeline.accounting.exact import MAX_DIGITS, plain
 from position_pipeline.accounting.model import AdjustmentKind, Fill
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ def _of_fill(fill: Fill) -> Iterator[str]:
         yield unreal
         return
     if fill.quantity < 0:
-        yield f"its quantity {fill.quantity} is negative: the side says whether it was bought or sold"
+        yield f"its quantity {plain(fill.quantity)} is negative: the side says whether it was bought or sold"
     if fill.multiplier <= 0:
-        yield f"its multiplier {fill.multiplier} is not above 0"
+        yield f"its multiplier {plain(fill.multiplier)} is not above 0"
     if not fill.currency:
         yield "it has no currency"
 
@@ -48,28 +49,33 @@ def _of_adjustment(entry: Adjustment) -> Iterator[str]:
         return
     kind = entry.kind
     if entry.multiplier <= 0:
-        yield f"its multiplier {entry.multiplier} is not above 0"
+        yield f"its multiplier {plain(entry.multiplier)} is not above 0"
     if not entry.currency:
         yield "it has no currency"
     if kind in _CHANGE and not entry.quantity:
         yield f"a {kind} of 0 changes nothing"
     if kind in _NO_CHANGE and entry.quantity:
-        yield f"a {kind} has no quantity of its own, and this one says {entry.quantity}"
+        yield f"a {kind} has no quantity of its own, and this one says {plain(entry.quantity)}"
     if kind in _NO_COMMISSION and entry.commission:
-        yield f"a {kind} has no commission, and this one says {entry.commission}: what was paid is an entry of its own"
+        yield f"a {kind} has no commission, and this one says {plain(entry.commission)}: what was paid is an entry of its own"
     if kind in _RULES:
         yield from _RULES[kind](entry)
 
 
 def _unreal(numbers: dict[str, Decimal | None]) -> str:
-    """The first number that is none, such as NaN."""
-    return next((f"its {name} is {value}" for name, value in numbers.items() if value is not None and not value.is_finite()), "")
+    """The first number that is none, such as NaN, or that has too many digits for exact arithmetic."""
+    for name, value in numbers.items():
+        if value is not None and not value.is_finite():
+            return f"its {name} is {value}"
+        if value and not -2 * MAX_DIGITS <= int(value.as_tuple().exponent) <= value.adjusted() < MAX_DIGITS:
+            return f"its {name} has more than {MAX_DIGITS} digits"
+    return ""
 
 
 def _ratio(entry: Adjustment) -> Iterator[str]:
     for name, value in (("numerator", entry.numerator), ("denominator", entry.denominator)):
         if value is None or value <= 0:
-            yield f"its {name} {'is missing' if value is None else f'{value} is not above 0'}"
+            yield f"its {name} {'is missing' if value is None else f'{plain(value)} is not above 0'}"
 
 
 def _stated_ratio(entry: Adjustment) -> Iterator[str]:
@@ -85,7 +91,7 @@ def _conversion_in(entry: Adjustment) -> Iterator[str]:
 
 def _share(entry: Adjustment) -> Iterator[str]:
     if entry.share is None or not 0 <= entry.share <= 1:
-        yield f"its share {'is missing' if entry.share is None else f'{entry.share} is not between 0 and 1'}"
+        yield f"its share {'is missing' if entry.share is None else f'{plain(entry.share)} is not between 0 and 1'}"
 
 
 def _amount(entry: Adjustment) -> Iterator[str]:

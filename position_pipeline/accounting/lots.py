@@ -7,14 +7,14 @@ Quantities and costs are signed alike. An amount that is not known is None and s
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from position_pipeline.accounting.exact import ZERO, ratio, relieve
+from position_pipeline.accounting.exact import ZERO, plain, ratio, relieve
 from position_pipeline.accounting.model import Lot, weaker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from decimal import Decimal
 
     from position_pipeline.accounting.model import Fees
 
@@ -67,7 +67,7 @@ def scaled(lots: Sequence[Lot], numerator: Decimal, denominator: Decimal, multip
     seen = done = ZERO
     for lot in lots:
         seen += lot.quantity
-        upto = ratio(seen * numerator, denominator, places)
+        upto = Decimal(plain(ratio(seen * numerator, denominator, places)))  # 20, and not 20 with 18 zeros
         after.append(priced(lot._replace(quantity=upto - done), multiplier))
         done = upto
     return after

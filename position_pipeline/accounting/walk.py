@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from position_pipeline.accounting.actions import ACTIONS
-from position_pipeline.accounting.exact import ZERO, known_total
+from position_pipeline.accounting.exact import ZERO, known_total, plain
 from position_pipeline.accounting.faults import faults
 from position_pipeline.accounting.flows import flow_of_fill, lot_of, split_flow
 from position_pipeline.accounting.lots import minus, plus, pooled, split_lot
@@ -127,7 +127,7 @@ class Walk:
         while rest is not None and self.lots:
             rest = self._consume(rest, self.picking.next(self.lots))
         if named:
-            self.closes[first:] = _joined(self.closes[first:])
+            self._join(first)
         if flow.moves_premium:
             premium = known_total(None if close.cost is None else close.premium for close in self.closes[first:])
             self.carries[flow.id] = Carried(premium=premium)
@@ -247,7 +247,7 @@ class Walk:
                 good.append((name, quantity))
                 need, left[name] = need - quantity, left[name] - quantity
             else:
-                self.refuse(fill, f"it names {quantity} of lot {name}, which cannot be closed by it", quantity=ZERO)
+                self.refuse(fill, f"it names {plain(quantity)} of lot {name}, which cannot be closed by it", quantity=ZERO)
         return good
 
     def _consume_named(self, flow: Flow, named: Named) -> Flow | None:
@@ -260,20 +260,21 @@ class Walk:
             self._consume(piece, index)
         return rest
 
+    def _join(self, first: int) -> None:
+        """One close a lot, where an entry closed some of a lot by name and more of it by the method."""
+        by_lot: dict[str, Close] = {}
+        for close in self.closes[first:]:
+            known = by_lot.get(close.opening_id)
+            if known is not None and close.gross_pnl is None:
+                self.unknown_closes -= 1
+            by_lot[close.opening_id] = close if known is None else _sum(known, close)
+        self.closes[first:] = by_lot.values()
+
 
 def _nothing_of(lot: Lot) -> Lot:
     """The lot with nothing in it; what is not known of it stays so."""
     cost = None if lot.cost is None else ZERO
     return lot._replace(quantity=ZERO, cost=cost, commission=None if lot.commission is None else ZERO, fees=())
-
-
-def _joined(closes: list[Close]) -> list[Close]:
-    """One close a lot, where an entry closed some of a lot by name and more of it by the method."""
-    by_lot: dict[str, Close] = {}
-    for close in closes:
-        known = by_lot.get(close.opening_id)
-        by_lot[close.opening_id] = close if known is None else _sum(known, close)
-    return list(by_lot.values())
 
 
 def _sum(one: Close, other: Close) -> Close:

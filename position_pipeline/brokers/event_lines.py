@@ -214,7 +214,7 @@ def _number(cells: Cells, name: str) -> Decimal | None:
 @lru_cache(maxsize=8192)
 def _exact(text: str) -> Decimal:
     value = number(text)
-    if abs(value) >= LARGEST:
+    if value.copy_abs() >= LARGEST:
         raise ValueError("is out of range")
     exponent = value.as_tuple().exponent
     if isinstance(exponent, int) and exponent < SMALLEST_EXPONENT:

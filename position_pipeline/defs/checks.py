@@ -1,4 +1,4 @@
-"""The claims about the book that every run proves anew.
+"""The claims about the book that every run proves anew, and the one that is proven every night.
 
 Belongs here: which claim is about which asset, how bad it is when it fails, and how the verdict is shown. Does not belong here: the
 verdicts (verdicts).
@@ -9,6 +9,7 @@ in part, or that holds something else than the book, is a finding, and the other
 
 import dagster as dg
 
+from position_pipeline import verify
 from position_pipeline.defs import verdicts
 from position_pipeline.defs.metadata import of_verdict
 from position_pipeline.defs.resources import told
@@ -37,6 +38,16 @@ def cash_identity_holds(sync: dg.ResourceParam[SyncSession]) -> dg.AssetCheckRes
         return shown(verdicts.cash_identity_holds(sync.store.read.cash_flows()))
 
 
+@dg.asset_check(asset="reconciled_positions")
+def book_rebuilds_to_itself(sync: dg.ResourceParam[SyncSession]) -> dg.AssetCheckResult:
+    """Every position, made anew from its first entry, is what is stored: quantities, lots, closes and events, to the last digit.
+
+    The same as the command `position-pipeline verify`. It reads the whole history, so it runs once a night.
+    """
+    with told():
+        return shown(verdicts.book_rebuilds_to_itself(verify.verify(sync.store)))
+
+
 def shown(verdict: Verdict, name: str | None = None) -> dg.AssetCheckResult:
     """A verdict as Dagster shows it; `name` where a step has several outputs."""
     return dg.AssetCheckResult(
@@ -48,4 +59,5 @@ def shown(verdict: Verdict, name: str | None = None) -> dg.AssetCheckResult:
     )
 
 
-CHECKS = [quantities_match_broker, cash_identity_holds]
+NIGHTLY = [book_rebuilds_to_itself]
+CHECKS = [quantities_match_broker, cash_identity_holds, *NIGHTLY]

@@ -12,11 +12,13 @@ from position_pipeline import show
 from position_pipeline.accounting.exact import plain
 from position_pipeline.accounting.invariants import CashFlow, cash_identity
 from position_pipeline.accounting.model import SnapshotStatus
+from position_pipeline.verify import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from position_pipeline.sync import AccountPass
+    from position_pipeline.verify import Verified
 
 Row = dict[str, Any]
 
@@ -131,6 +133,26 @@ def cash_identity_holds(flows: Sequence[Mapping[str, Any]]) -> Verdict:
         offending=rows,
         evidence=tuple(_sums_in_words(row) for row, _ in wrong),
     )
+
+
+def book_rebuilds_to_itself(verified: Verified) -> Verdict:
+    """Nothing stored differs from what the entries make of it."""
+    rows = tuple({name: getattr(each, name) for name in _SHOWN} for each in verified.differences)
+    scope = f"{verified.positions} positions from {verified.entries} entries"
+    return Verdict(
+        passed=not verified.found,
+        says=f"{verified.found} values are not what the entries make."
+        if verified.found
+        else f"The book is what its entries make ({scope}).",
+        expected="values that differ from what the entries make: 0",
+        actual=f"values that differ from what the entries make: {verified.found}",
+        looked_at=verified.positions,
+        offending=rows,
+        evidence=tuple(map(sentence, verified.differences)),
+    )
+
+
+_SHOWN = ("account", "symbol", "table", "row", "column", "expected", "found")
 
 
 def _sums_in_words(row: Mapping[str, Any]) -> str:

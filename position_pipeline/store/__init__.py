@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from psycopg2.extras import Json
 
-from position_pipeline.store import book, queries, syncing
+from position_pipeline.store import book, queries, rebuilding, syncing
 from position_pipeline.store.book import Change, Recorded
+from position_pipeline.store.bulk import Delivery
+from position_pipeline.store.bulk_keys import checked_at_the_end
 from position_pipeline.store.connection import Connection, DatabaseUnavailable
 from position_pipeline.store.migrate import WrongRevision, require_revision, upgrade
 from position_pipeline.store.reading import Reading
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from position_pipeline.accounting.model import Adjustment, Fill, Instrument, Snapshot
+    from position_pipeline.store.rebuilding import Group
 
 __all__ = ["Change", "DatabaseUnavailable", "Reading", "Reconciled", "Recorded", "Store", "WrongRevision", "upgrade"]
 
@@ -60,6 +63,11 @@ class Store:
         finally:
             if held and not self._connection.raw.closed:
                 syncing.unlock(self._connection, account)
+
+    def rebuilding(self, account: str) -> Iterator[Group]:
+        """Each group of instruments of an account, made anew and as it is stored, all at one moment. Nothing is written."""
+        with self._connection.one_moment():
+            yield from rebuilding.side_by_side(self._connection, account)
 
     def add_account(
         self,
@@ -147,3 +155,14 @@ class Store:
         """Keep one import of one account's part of a file."""
         counts, notes = Json(values["counts"]), Json(values["notes"])
         self._connection.execute(queries.load("book")["add_import"], {**values, "counts": counts, "notes": notes})
+
+    @contextmanager
+    def delivering(self) -> Iterator[Delivery]:
+        """Take in very many fills, of any accounts, all together or not at all (see bulk.py); `Delivery.finish` ends it."""
+        with self._connection.transaction():
+            self._connection.execute(queries.load("bulk")["take_time"])
+            with checked_at_the_end(self._connection), Delivery.opened(self._connection) as delivery:
+                yield delivery
+            for account, recorded in delivery.recorded.items():
+                if recorded.fills or recorded.changes:
+                    self._notify(account, recorded.fills, len(recorded.changes))

@@ -99,8 +99,7 @@ def record(
     arrivals = _store_fills(connection, account, good, at)
     new, differing = _store_adjustments(connection, account, sound, at)
     changes, left_out = _book(connection, account, (*arrivals.new, *new), arrivals.rebook, at)
-    conflicts = [(conflict.entry.instrument, conflict.reason) for conflict in (*arrivals.conflicts, *differing)]
-    refused = _named(connection, [*bad, *unsound, *conflicts, *left_out])
+    refused = (*_named(connection, (*arrivals.conflicts, *differing)), *by_symbol(connection, [*bad, *unsound]), *left_out)
     return Recorded(len(arrivals.new), len(arrivals.completed), len(new), changes, refused)
 
 
@@ -108,15 +107,20 @@ def _sifted_out(entries: Sequence[E]) -> tuple[list[E], list[Refused]]:
     """(the entries that may be stored, those that are wrong by themselves)."""
     found = [(entry, faults(entry)) for entry in entries]
     good = [entry for entry, wrong in found if not wrong]
-    return good, [(entry.instrument, f"{_id(entry)}: {'; '.join(wrong)}") for entry, wrong in found if wrong]
+    return good, [(entry.instrument, f"{id_of(entry)}: {'; '.join(wrong)}") for entry, wrong in found if wrong]
 
 
-def _id(entry: Entry) -> str:
+def id_of(entry: Entry) -> str:
+    """A fill's execution id, an adjustment's own."""
     return entry.execution_id if isinstance(entry, Fill) else entry.id
 
 
-def _named(connection: Connection, refused: Sequence[Refused]) -> tuple[tuple[str, str], ...]:
-    """The refused by symbol."""
+def _named(connection: Connection, conflicts: Sequence[Conflict]) -> tuple[tuple[str, str], ...]:
+    return by_symbol(connection, [(conflict.entry.instrument, conflict.reason) for conflict in conflicts])
+
+
+def by_symbol(connection: Connection, refused: Sequence[Refused]) -> tuple[tuple[str, str], ...]:
+    """What was refused as (symbol, reason)."""
     known = described(connection, {instrument for instrument, _ in refused}) if refused else {}
     return tuple((known[instrument].symbol if instrument in known else instrument, reason) for instrument, reason in refused)
 
@@ -175,10 +179,10 @@ def _store_adjustments(
 
 def _book(
     connection: Connection, account: str, entries: Sequence[Entry], rebook: frozenset[str], at: datetime
-) -> tuple[Mapping[str, Change], list[Refused]]:
+) -> tuple[Mapping[str, Change], tuple[tuple[str, str], ...]]:
     """Book new entries, and anew the instruments in which something else has changed; which positions changed, what was not booked."""
     if not entries and not rebook:
-        return {}, []
+        return {}, ()
     kinds = described(connection, {entry.instrument for entry in entries} | rebook)
     kept = frozenset(id_ for id_, instrument in kinds.items() if instrument.sec_type not in NOT_BOOKED)
     touched = _touched(connection, account, [entry for entry in entries if entry.instrument in kept and _moves(entry)], rebook & kept)
@@ -193,8 +197,23 @@ def _book(
     pages.write(pages.supersede(histories, _written(replayed, revisions_of(*histories.values())), at), at)
     booked = [*extended, *replayed]
     changed = [each.position for each in booked if _has_changed(pages.positions.get(each.position.instrument), each.position)]
-    refused = [(each.position.instrument, f"{one.entry_id}: {one.reason}") for each in booked for one in each.refused]
+    refused = _keep_refusals(connection, pages, booked, touched.replayed, at)
     return {p.instrument: _change(pages, p) for p in changed}, refused
+
+
+def _keep_refusals(
+    connection: Connection, pages: Pages, booked: Sequence[Booked], replayed: Iterable[str], at: datetime
+) -> tuple[tuple[str, str], ...]:
+    """Keep what booking refused, until what was missing has come; as (symbol, reason)."""
+    found = tuple(
+        (pages.instruments[each.position.instrument].symbol, f"{one.entry_id}: {one.reason}") for each in booked for one in each.refused
+    )
+    values = {reject_id(pages.account, *row): (pages.account, *row, "booking") for row in found}
+    connection.many(SQL["keep_refusals"], [(digest, *row) for digest, row in values.items()])
+    symbols = sorted(pages.instruments[instrument].symbol for instrument in replayed)
+    if symbols:
+        connection.execute(SQL["resolve_refusals"], {"account": pages.account, "symbols": symbols, "ids": list(values), "at": at})
+    return found
 
 
 def _moves(entry: Entry) -> bool:

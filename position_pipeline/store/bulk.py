@@ -1,9 +1,9 @@
 """Recording very many fills of an account in one transaction: the same rows as `book.record` writes, several times as fast.
 
-    with Bulk(connection, account) as bulk:     # the caller holds the transaction
-        for fills, instruments in batches:
-            bulk.add(fills, instruments)
-        recorded = bulk.finish()
+    with Delivery.opened(connection) as delivery:     # the caller holds the transaction
+        for account, fills, instruments in batches:
+            delivery.add(account, fills, instruments)
+        recorded = delivery.finish()
 
 Belongs here: the order of things. Does not belong here: which fills are new (bulk_arrivals.py), booking (bulk_kernel.py), lines
 (bulk_text.py), COPY (bulk_writer.py).
@@ -18,26 +18,27 @@ the end, as it does for a late fill. A file that is sorted the other way round i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from position_pipeline.accounting.arrivals import sift
 from position_pipeline.accounting.booking import order_key
-from position_pipeline.accounting.model import Position
+from position_pipeline.accounting.exact import ZERO
 from position_pipeline.accounting.reconciliation import NOT_BOOKED
 from position_pipeline.store import book, bulk_text, queries, rows
 from position_pipeline.store.book import Change, Recorded
 from position_pipeline.store.bulk_arrivals import Seen, parted
 from position_pipeline.store.bulk_kernel import fold_sorted
+from position_pipeline.store.bulk_text import Lines
 from position_pipeline.store.bulk_writer import Writer
 from position_pipeline.store.pages import Pages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from position_pipeline.accounting.arrivals import Conflict
-    from position_pipeline.accounting.booking import Booked
-    from position_pipeline.accounting.model import Fill, Instrument
-    from position_pipeline.store.connection import Connection
+    from position_pipeline.accounting.model import Fill, Instrument, Position
+    from position_pipeline.store.book import Refused
+    from position_pipeline.store.connection import Connection, Row
 
 BATCH = 20_000
 """Fills that are best given at a time."""
@@ -56,47 +57,80 @@ class _Revisions(dict[str, int | None]):
         return 1
 
 
-class Bulk:
-    """A large delivery of one account, within the caller's transaction, which holds the account's lock from here on."""
+class Delivery:
+    """A large delivery of any accounts, which are known by then, within the caller's transaction. Nothing else is done meanwhile."""
 
-    def __init__(self, connection: Connection, account: str) -> None:
+    def __init__(self, connection: Connection, writer: Writer) -> None:
+        self._connection, self._writer = connection, writer
+        self._accounts: dict[str, _Account] = {}
+        self.recorded: dict[str, Recorded] = {}
+
+    @classmethod
+    @contextmanager
+    def opened(cls, connection: Connection) -> Iterator[Delivery]:
+        with Writer(connection) as writer:
+            yield cls(connection, writer)
+
+    def add(self, account: str, fills: Sequence[Fill], instruments: Sequence[Instrument] = ()) -> None:
+        """Store and book some more fills of one account; `instruments` are those of them that were not given before."""
+        known = self._accounts.get(account)
+        if known is None:
+            self.settle()
+            known = self._accounts[account] = _Account(self._connection, self._writer, account)
+        known.add(fills, instruments)
+
+    def settle(self) -> None:
+        """Until PostgreSQL has taken everything, so that the connection can be used for something else."""
+        self._writer.wait()
+
+    def finish(self) -> dict[str, Recorded]:
+        """Book what is left; what all of it did, by account."""
+        self.recorded = {account: each.finish() for account, each in sorted(self._accounts.items())}
+        return self.recorded
+
+
+class _Account:
+    """One account's part. Its lock is held from here to the end of the transaction."""
+
+    def __init__(self, connection: Connection, writer: Writer, account: str) -> None:
         self._connection, self._account = connection, account
         self._at = book.lock_account(connection, account)
-        self._writer = Writer(connection)
-        self._method = book._method(connection, account)  # noqa: SLF001  one rule for both ways
+        self._writer = writer
         self._has_history = bool(connection.one(BULK["has_history"], {"account": account}))
         self._seen = Seen()
         self._instruments: dict[str, Instrument] = {}
         self._before: dict[str, Position | None] = {}
+        self._flat: dict[str, Position] = {}
         self._positions: dict[str, Position] = {}
         self._revisions = _Revisions()
         self._aside: set[str] = set()
         self._held: list[Fill] = []
         self._conflicts: list[Conflict] = []
+        self._refused: list[Refused] = []
+        self._not_booked: list[tuple[str, str]] = []
         self._new = self._completed = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._writer.__exit__()
-
     def add(self, fills: Sequence[Fill], instruments: Sequence[Instrument] = ()) -> None:
-        """Store and book some more fills; `instruments` are those of them that were not given before."""
-        self._meet(fills, instruments)
-        new = self._sifted(fills)
-        self._new += len(new)
-        self._writer.copy("executions", bulk_text.EXECUTIONS, map(bulk_text.execution_line, new))
-        self._book(self._ripe([*self._held, *(fill for fill in new if self._is_booked(fill))]))
+        good, bad = book._sifted_out(fills)  # noqa: SLF001  one rule for both ways
+        self._refused += bad
+        self._meet(good, instruments)
+        sure, stored = self._sifted(good)
+        self._new += len(sure) + len(stored)
+        lines = Lines(self._at, self._revisions)
+        self._writer.copy("executions", bulk_text.EXECUTIONS, map(lines.execution, sure))
+        kept = self._booked({fill.instrument for fill in good})
+        moving = [fill for fill in (*sure, *stored) if fill.quantity and fill.instrument in kept]
+        self._book(self._ripe([*self._held, *moving]), lines)
 
     def finish(self) -> Recorded:
-        """Book what is left, write positions and lots; what all of it did."""
+        """Book what is left, write positions and lots."""
         ripe, self._held = self._held, []
-        self._book(ripe)
+        self._book(ripe, Lines(self._at, self._revisions))
         self._writer.wait()
         changes = self._replay()
         changes |= self._write_positions()
-        refused = book._named(self._connection, self._conflicts)  # noqa: SLF001
+        conflicts = [(conflict.entry.instrument, conflict.reason) for conflict in self._conflicts]
+        refused = (*book.by_symbol(self._connection, [*conflicts, *self._refused]), *self._not_booked)
         return Recorded(self._new, self._completed, 0, changes, refused)
 
     # Arrivals
@@ -111,25 +145,133 @@ class Bulk:
         pages = Pages(self._connection, self._account, book.described(self._connection, new))
         pages.load()
         self._instruments |= pages.instruments
+        self._flat |= book.flat_positions(self._connection, self._account, pages.instruments.values())
         self._before |= {id_: pages.positions.get(id_) for id_ in new}
         self._revisions |= {id_: revision for id_, revision in pages.revisions.items() if revision != 1}
         values = {"account": self._account, "instruments": new}
         self._aside |= {row["instrument"] for row in self._connection.rows(SQL["with_opening_lots"], values)}
 
-    def _sifted(self, fills: Sequence[Fill]) -> list[Fill]:
-        """Those of the fills that are new, as they are to be stored."""
+    def _sifted(self, fills: Sequence[Fill]) -> tuple[Sequence[Fill], Sequence[Fill]]:
+        """The fills that are new: (those still to be stored, those that had to be looked up and are stored already)."""
         ids = [fill.execution_id for fill in fills]
         seen = self._seen.found(ids)
         if self._has_history:
             seen = self._known(ids) | seen
         sure, doubtful = parted(fills, seen)
         if not doubtful:
-            return sure
+            return sure, ()
         self._writer.wait()
-        arrivals = book._store_fills  # noqa: SLF001
-        return sure
+        arrivals = book._store_fills(self._connection, self._account, doubtful, self._at)  # noqa: SLF001
+        self._completed += len(arrivals.completed)
+        self._conflicts += arrivals.conflicts
+        self._set_aside(self._booked(arrivals.rebook))
+        return sure, arrivals.new
 
     def _known(self, ids: Sequence[str]) -> set[str]:
         self._writer.wait()
         values = {"account": self._account, "ids": list(ids)}
         return {row["execution_id"] for row in self._connection.rows(BULK["known_ids"], values)}
+
+    def _booked(self, instruments: Iterable[str]) -> set[str]:
+        """Those of the instruments that positions are kept of."""
+        return {id_ for id_ in instruments if self._instruments[id_].sec_type not in NOT_BOOKED}
+
+    # Booking
+
+    def _ripe(self, fills: Sequence[Fill]) -> list[Fill]:
+        """What can be booked now. The last moment waits for the next batch, which may have more of it."""
+        last = max((fill.time for fill in fills), default=None)
+        ripe = [fill for fill in fills if fill.time != last]
+        self._held = [fill for fill in fills if fill.time == last] if len(fills) - len(ripe) < BATCH else []
+        return ripe if self._held else list(fills)
+
+    def _book(self, fills: Iterable[Fill], lines: Lines) -> None:
+        """Book fills of any instruments on what is held, where they come after it, and have the results written."""
+        closes: list[str] = []
+        events: list[str] = []
+        for instrument, more in self._by_instrument(fills).items():
+            position = self._position(instrument)
+            booked = None if _is_late(position, more) else fold_sorted(position, more)
+            if booked is None or booked.refused:
+                self._set_aside({instrument})
+                continue
+            self._positions[instrument] = booked.position
+            closes += map(lines.close, booked.closes)
+            events += map(lines.event, booked.events)
+        self._writer.copy("closes", bulk_text.CLOSES, closes)
+        self._writer.copy("position_events", bulk_text.EVENTS, events)
+
+    def _by_instrument(self, fills: Iterable[Fill]) -> dict[str, list[Fill]]:
+        found: dict[str, list[Fill]] = {}
+        for fill in sorted(fills, key=order_key):
+            if fill.instrument not in self._aside:
+                found.setdefault(fill.instrument, []).append(fill)
+                if fill.revision != 1:
+                    self._revisions[fill.execution_id] = fill.revision
+        return found
+
+    def _position(self, instrument: str) -> Position:
+        return self._positions.get(instrument) or self._before[instrument] or self._flat[instrument]
+
+    # Instruments whose fills do not come one after the other
+
+    def _set_aside(self, instruments: set[str]) -> None:
+        self._aside |= instruments
+        for instrument in instruments:
+            self._positions.pop(instrument, None)
+
+    def _replay(self) -> dict[str, Change]:
+        """Book the whole histories of what was set aside, as `book` does for a late fill."""
+        if not self._aside:
+            return {}
+        linked = book._linked(self._connection, self._account, frozenset(self._aside))  # noqa: SLF001
+        self._set_aside(set(linked))
+        values = {"account": self._account, "instruments": sorted(linked), "at": self._at}
+        for statement in ("take_back_closes", "take_back_events"):
+            self._connection.execute(BULK[statement], values)
+        changes: dict[str, Change] = {}
+        for some in _groups(self._connection.rows(BULK["sizes"], values)):
+            changed, refused = book._book(self._connection, self._account, (), some, self._at)  # noqa: SLF001
+            changes |= changed
+            self._not_booked += refused
+        return changes
+
+    # The end
+
+    def _write_positions(self) -> dict[str, Change]:
+        """Write the positions that have changed, with their lots; which did."""
+        changed = {id_: position for id_, position in self._positions.items() if position != self._before[id_]}
+        values = {"account": self._account, "instruments": sorted(changed)}
+        symbols = {id_: self._instruments[id_].symbol for id_ in changed}
+        self._connection.many(SQL["write_positions"], (rows.position_row(each, symbols[id_]) for id_, each in changed.items()))
+        self._connection.execute(SQL["drop_lots"], values)
+        for position in changed.values():
+            numbered = enumerate(position.lots)
+            lines = (bulk_text.lot_line(self._account, position.instrument, seq, lot, self._revisions) for seq, lot in numbered)
+            self._writer.copy("lots", bulk_text.LOTS, lines)
+        self._writer.wait()
+        return {id_: _change(symbols[id_], self._before[id_], position) for id_, position in changed.items()}
+
+
+def _is_late(position: Position, fills: Sequence[Fill]) -> bool:
+    """Whether sorted fills cannot simply extend a position."""
+    last = position.last_key
+    return (last is not None and order_key(fills[0]) <= last) or any(fill.premium_from or fill.closes_lots for fill in fills)
+
+
+def _change(symbol: str, before: Position | None, after: Position) -> Change:
+    return Change(symbol, ZERO if before is None else before.quantity, after.quantity, before is None)
+
+
+def _groups(sizes: Iterable[Row]) -> Iterator[frozenset[str]]:
+    """Instruments in groups that fit into the memory together; one that is larger is alone."""
+    group: set[str] = set()
+    fills = 0
+    for row in sizes:
+        if group and fills + row["fills"] > REPLAYED_AT_A_TIME:
+            yield frozenset(group)
+            group, fills = set(), 0
+        group.add(row["instrument"])
+        fills += row["fills"]
+    if group:
+        yield frozenset(group)

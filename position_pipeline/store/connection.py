@@ -77,6 +77,19 @@ class Connection:
         self.execute("COMMIT")
 
     @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """All reads of the block see the database as it was at the first of them."""
+        self.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            # Nothing is locked by it, so that it may take its time.
+            self.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            yield
+        finally:
+            if not self._raw.closed:
+                with suppress(DatabaseUnavailable):
+                    self.execute("ROLLBACK")
+
+    @contextmanager
     def _cursor(self, factory: type[Cursor] | None = None) -> Iterator[Cursor]:
         try:
             with self._raw.cursor(cursor_factory=factory) as cursor:

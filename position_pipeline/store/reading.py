@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC
 from typing import TYPE_CHECKING, Literal
 
-from position_pipeline.store import queries
+from position_pipeline.store import explaining, past, queries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +32,23 @@ class Reading:
         """Open positions, and those that only the broker has; with `all_` the closed ones too."""
         return self._rows("positions", accounts, all=all_)
 
-    def closes(self, accounts: Sequence[str] | None = None) -> list[Row]:
-        return self._rows("closes", accounts)
+    def positions_then(
+        self, accounts: Sequence[str] | None = None, *, as_of: datetime | None, known_at: datetime | None, all_: bool = False
+    ) -> list[Row]:
+        """Positions from the entries until `as_of`, as they were known at `known_at`; the broker's side of them is not known."""
+        with self._connection.one_moment():
+            return past.positions(self._connection, accounts, as_of=as_of, known_at=known_at, all_=all_)
+
+    def closes(
+        self, accounts: Sequence[str] | None = None, *, as_of: datetime | None = None, known_at: datetime | None = None
+    ) -> list[Row]:
+        """What was closed until `as_of`, as the book says now, or as it said at `known_at`."""
+        return self._rows("closes", accounts, as_of=as_of, known_at=known_at)
+
+    def explained(self, id_: str, accounts: Sequence[str] | None = None) -> list[explaining.Explained]:
+        """What stands behind a close (by its id, or that of the closing entry) or a position (by its instrument's id or symbol)."""
+        with self._connection.one_moment():
+            return explaining.explained(self._connection, id_, accounts)
 
     def executions(self, accounts: Sequence[str] | None = None) -> list[Row]:
         """The latest revision of each fill, once."""

@@ -152,6 +152,29 @@ def adjustment(row: Row) -> Adjustment:
     )
 
 
+POSITION = (
+    "account", "instrument", "symbol", "currency", "multiplier", "quantity", "average_price", "cost", "open_commission", "realized_gross",
+    "relieved_commission", "closing_commission", "unknown_closes", "basis_quality", "method", "cycle", "opened_at", "closed_at",
+    "last_entry_at", "last_entry_rank", "last_entry_sequence", "last_entry_id",
+)  # fmt: skip
+LOT = (
+    "account", "instrument", "opening_id", "seq", "opening_revision", "opened_at", "quantity", "price", "cost", "commission", "basis",
+    "fees",
+)  # fmt: skip
+CLOSE = (
+    "account", "instrument", "execution_id", "execution_revision", "execution_adjustment", "opening_id", "opening_revision",
+    "opening_adjustment", "cycle", "closed_at", "opened_at", "quantity", "entry_price", "exit_price", "cost", "gross_pnl",
+    "opening_commission", "closing_commission", "premium", "fees", "currency", "method", "basis", "partial",
+)  # fmt: skip
+EVENT = ("account", "instrument", "type", "at", "quantity_before", "quantity_after", "cycle", "cause")
+"""The columns that booking fills, in the order of the rows below and of the statements that write them."""
+
+
+def named(columns: tuple[str, ...], row: tuple[Any, ...]) -> Row:
+    """A row with its columns' names, as it reads when it comes back."""
+    return {name: value.adapted if isinstance(value, Json) else value for name, value in zip(columns, row, strict=True)}
+
+
 def position_row(position: Position, symbol: str) -> tuple[Any, ...]:
     p = position
     at, rank, sequence, entry = p.last_key or (None, None, None, None)

@@ -502,7 +502,8 @@ rejects = sa.Table(
     column("account", Text),
     column("symbol", Text),
     column("reason", Text),
-    column("source", Text),
+    column("source", Text, "the broker or the file; `booking` where it does not fit what is held"),
     column("first_seen_at", Time, server_default=NOW),
+    column("resolved_at", Time, "when it could be booked after all: what was missing had come", nullable=True),
     comment="One row is something that a broker or a file gave and that could not be booked.",
 )

@@ -106,6 +106,7 @@ def save_snapshot(connection: Connection, snapshot: Snapshot, connection_name: s
             "holdings_of": last["holdings_of"] if last is not None and same else None,
             "values": Json(_kept_values(snapshot)),
             "errors": Json(dict(snapshot.errors)),
+            "unread": sorted(snapshot.unread),
         },
     )
     assert row is not None
@@ -179,10 +180,10 @@ def _unmet(connection: Connection, snapshot: Snapshot, sides: Mapping[str, Row],
     if row is None or not row["symbols"]:
         return frozenset()
     met = {instrument for instrument, side in sides.items() if side["broker_quantity"] is not None}
-    unread = set(row["symbols"])
+    unread, known = set(row["symbols"]), set(row["unread"])
     held = {h.instrument for h in snapshot.holdings} | set(sides)
     kinds = {**described(connection, held - met), **kinds}
-    return frozenset(i for i in held - met if not unread.isdisjoint(_names(i, kinds[i].symbol)))
+    return frozenset(i for i in held - met if i in known or not unread.isdisjoint(_names(i, kinds[i].symbol)))
 
 
 def _names(instrument: str, symbol: str) -> tuple[str, ...]:

@@ -40,12 +40,14 @@ class Tape:
         self.at += 2
         return value % number
 
+    def digits(self, low: int, high: int, places: int) -> Decimal:
+        """A number of `low` to `high`, scaled down by up to `places` decimals."""
+        value = int.from_bytes(self.content[self.at : self.at + 6].ljust(6, b"\0"), "big")
+        self.at += 6
+        return Decimal(low + value % (high - low + 1)).scaleb(-self.below(places + 1))
+
     def one_of(self, *choices):
         return choices[self.below(len(choices))]
-
-    @property
-    def is_over(self) -> bool:
-        return self.at >= len(self.content)
 
 
 @dataclass
@@ -184,7 +186,7 @@ def read(content: bytes) -> Story:
     method, knows_all = tape.one_of(*Method), bool(tape.below(2))
     multiplier = tape.one_of(Decimal(1), Decimal(1), Decimal("0.01"))
     story = Story(tape, method, knows_all, {STOCK: multiplier, OTHER: Decimal(1), OPTION: Decimal(100)})
-    while not tape.is_over and len(story.entries) < 24:
+    for _ in range(1 + tape.below(24)):
         story.clock += 1
         choice = tape.below(16)
         if choice < 8:
@@ -198,4 +200,4 @@ def read(content: bytes) -> Story:
     return story
 
 
-stories = st.builds(read, st.binary(min_size=8, max_size=360))
+stories = st.builds(read, st.binary(min_size=480, max_size=480))

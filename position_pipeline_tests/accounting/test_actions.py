@@ -222,6 +222,15 @@ def test_lots_that_meet_a_short_cover_it_at_their_cost():
     assert events(new) == [EventType.OPENED, EventType.CLOSED, EventType.TRANSFERRED]
 
 
+def test_a_fraction_may_be_all_that_is_left_after_a_short_is_covered():
+    out = adjustment(K.CONVERSION_OUT, -33, at=8)
+    into = adjustment(K.CONVERSION_IN, 0, at=8, instrument=NEW, takes_from=out.id, numerator=D(3), denominator=D(10), amount=D(95))
+    _, new = linked(buy(33, 30, at=1), sell(9, 120, at=2, instrument=NEW), out, into)
+    assert gross(new) == [D(180), D(5)]  # 9 x 120 - 990 x 9/9.9; 95 - 990 x .9/9.9
+    assert events(new) == [EventType.OPENED, EventType.CLOSED, EventType.TRANSFERRED, EventType.ADJUSTED]
+    assert (new.position.quantity, new.position.closed_at) == (ZERO, minute(8))
+
+
 def test_lots_that_come_in_stand_by_age():
     out = adjustment(K.CONVERSION_OUT, -10, at=8)
     into = adjustment(K.CONVERSION_IN, 10, at=8, instrument=NEW, takes_from=out.id, numerator=D(1), denominator=D(1))
@@ -299,6 +308,15 @@ def test_a_fee_in_kind_that_takes_all_is_a_loss_of_the_cost():
 def test_a_fee_in_kind_keeps_24_decimals():
     result = checked(buy("0.123456789012345678901234", 7), buy(1, 7), adjustment(K.FEE_IN_KIND, "-0.000000000000000000000001"))
     assert result.position.quantity == D("1.123456789012345678901233")
+
+
+def test_how_many_idle_zeros_a_quantity_has_changes_no_lot():
+    """A history that was folded in batches had 2.0000 units where the whole one had 2, and so two more decimals in its lots."""
+    fee = adjustment(K.FEE_IN_KIND, "-0.7", at=9)
+    short = checked(buy(1, 7, at=1), buy(2, 7, at=2), fee)
+    long = checked(buy("1." + "0" * 24, 7, at=1), buy(2, 7, at=2), fee)
+    assert [lot.quantity for lot in short.position.lots] == [lot.quantity for lot in long.position.lots]
+    assert short.position.lots[0].quantity == D("0.766666666666666667")  # 2.3/3
 
 
 # Settlement in cash: 1 contract of 100, premium 3, fee 1

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from position_pipeline.accounting.booking import Booked, fold, in_order, order_key
 from position_pipeline.accounting.exact import EXACT, ZERO, total
 from position_pipeline.accounting.model import AdjustmentKind, EventType, Fill, Method, Position, Side
+from position_pipeline_tests.accounting.histories import Tape
 from position_pipeline_tests.accounting.ledger import ACCOUNT, STOCK, adjustment, flat, identity, minute
 
 if TYPE_CHECKING:
@@ -25,25 +26,28 @@ def digits(low: int, high: int, places: int) -> st.SearchStrategy[Decimal]:
     return st.builds(lambda number, scale: Decimal(number).scaleb(-scale), st.integers(low, high), st.integers(0, places))
 
 
-@st.composite
-def histories(draw: st.DrawFn, *, most: int = 25) -> list[Fill]:
+def histories(*, most: int = 25) -> st.SearchStrategy[list[Fill]]:
     """Fills of one instrument with one multiplier; several may share a minute."""
-    multiplier = draw(st.sampled_from([Decimal(1), Decimal(100), Decimal("0.01")]))
+    return st.binary(min_size=most * 30, max_size=most * 30).map(lambda content: fills_on(Tape(content), most))
+
+
+def fills_on(tape: Tape, most: int) -> list[Fill]:
+    multiplier = tape.one_of(Decimal(1), Decimal(100), Decimal("0.01"))
     fills, clock = [], 0
-    for number in range(draw(st.integers(1, most))):
-        clock += draw(st.integers(0, 2))
+    for _ in range(1 + tape.below(most)):
+        clock += tape.below(3)
         fills.append(
             Fill(
                 account=ACCOUNT,
                 instrument=STOCK,
-                execution_id=f"e{number:03d}",
-                side=draw(st.sampled_from(list(Side))),
-                quantity=draw(digits(1, 10**12, 24) if draw(st.booleans()) else digits(1, 20, 0)),
-                price=draw(digits(-(10**6), 10**12, 12)),
+                execution_id=f"e{len(fills):03d}",
+                side=tape.one_of(*Side),
+                quantity=tape.digits(1, 10**12, 24) if tape.below(2) else tape.digits(1, 20, 0),
+                price=tape.digits(-(10**6), 10**12, 12),
                 currency="USD",
                 time=minute(clock),
                 multiplier=multiplier,
-                commission=draw(digits(-(10**4), 10**6, 8)),
+                commission=tape.digits(-(10**4), 10**6, 8),
                 commission_currency="USD",
             )
         )
@@ -54,13 +58,13 @@ methods = st.sampled_from(list(Method))
 
 
 @given(histories(), methods)
-@settings(deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_net_realised_less_remaining_cost_is_the_cash_received_to_the_last_digit(fills, method):
     assert identity(fold(flat(method), fills), fills) == 0
 
 
 @given(histories(), methods)
-@settings(deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_lots_sum_to_the_quantity_have_one_sign_and_none_is_empty(fills, method):
     position = fold(flat(method), fills).position
     assert position.quantity == total(each.signed_quantity for each in fills)
@@ -69,7 +73,7 @@ def test_lots_sum_to_the_quantity_have_one_sign_and_none_is_empty(fills, method)
 
 
 @given(histories(), methods)
-@settings(deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_closes_sum_to_the_positions_figures(fills, method):
     result = fold(flat(method), fills)
     assert total(close.gross_pnl for close in result.closes) == result.position.realized_gross
@@ -79,12 +83,12 @@ def test_closes_sum_to_the_positions_figures(fills, method):
 
 
 @given(histories(), methods, st.lists(st.integers(0, 25), max_size=4))
-@settings(deadline=None)
-def test_folding_in_batches_gives_the_same_to_the_last_bit(fills, method, cuts):
+@settings(max_examples=1000, deadline=None)
+def test_folding_in_batches_gives_the_same_to_the_last_digit(fills, method, cuts):
     whole = fold(flat(method), fills)
     edges = sorted({0, len(fills), *(cut for cut in cuts if cut < len(fills))})
     batches = in_batches(flat(method), [fills[start:end] for start, end in pairwise(edges)])
-    assert repr(batches) == repr(whole)
+    assert batches == whole
 
 
 def in_batches(position: Position, batches: Sequence[Sequence[Fill]]) -> Booked:
@@ -98,7 +102,7 @@ def in_batches(position: Position, batches: Sequence[Sequence[Fill]]) -> Booked:
 
 
 @given(histories(), methods, st.randoms(use_true_random=False))
-@settings(deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_the_order_of_arrival_does_not_matter(fills, method, random):
     shuffled = list(fills)
     random.shuffle(shuffled)
@@ -106,7 +110,7 @@ def test_the_order_of_arrival_does_not_matter(fills, method, random):
 
 
 @given(histories(), methods)
-@settings(deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_events_tell_the_quantities_without_a_gap(fills, method):
     events = fold(flat(method), fills).events
     assert all(before.quantity_after == after.quantity_before for before, after in pairwise(events))
@@ -115,7 +119,7 @@ def test_events_tell_the_quantities_without_a_gap(fills, method):
 
 
 @given(histories())
-@settings(deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_fifo_matches_the_nth_unit_bought_with_the_nth_unit_sold(fills):
     closes = fold(flat(Method.FIFO), fills).closes
     pairs: dict[tuple[str, str], Fraction] = {}
@@ -149,7 +153,7 @@ def merged(fills: Sequence[Fill]) -> dict[tuple[str, str], tuple[Fraction, Fract
 
 
 @given(histories())
-@settings(deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_average_cost_equals_the_same_in_fractions_within_the_rounding(fills):
     result = fold(flat(Method.AVERAGE), fills)
     quantity, cost, realised = averaged(fills)
@@ -191,7 +195,7 @@ def test_an_opening_balance_that_the_fills_explain_changes_nothing(fills, place,
 
 
 @given(digits(-(10**15), 10**15, 20), st.lists(st.integers(1, 10**6), min_size=1, max_size=12))
-@settings(deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_relieving_a_lot_piece_by_piece_loses_nothing(cost, parts):
     whole = Decimal(sum(parts))
     opening = adjustment(AdjustmentKind.OPENING_LOT, whole, at=0, cost=cost)

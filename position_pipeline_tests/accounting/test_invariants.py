@@ -7,19 +7,21 @@ from decimal import Decimal
 
 import pytest
 
-from position_pipeline.accounting.booking import Booked
+from position_pipeline.accounting.booking import Booked, Carried
 from position_pipeline.accounting.invariants import (
     CashFlow,
     cash_flow_of,
     cash_identity,
     closes_conserve_quantity,
+    entries_move_what_they_say,
     every_close_has_its_opening,
     identity_of,
     lots_sum_to_position,
     one_sign,
     violations,
+    what_is_handed_over_has_left,
 )
-from position_pipeline.accounting.model import AdjustmentKind
+from position_pipeline.accounting.model import AdjustmentKind, EventType
 from position_pipeline_tests.accounting.ledger import adjustment, booked, buy, sell
 
 D = Decimal
@@ -27,8 +29,8 @@ K = AdjustmentKind
 LEDGER = [
     buy(10, 100, fee=1, at=1, execution_id="b1"),
     buy(10, 110, fee=1, at=2, execution_id="b2"),
-    adjustment(K.RETURN_OF_CAPITAL, 0, at=3, amount=D(40)),
-    adjustment(K.SPLIT, 0, at=4, numerator=D(2), denominator=D(1)),
+    adjustment(K.RETURN_OF_CAPITAL, 0, at=3, id="a000000", amount=D(40)),
+    adjustment(K.SPLIT, 0, at=4, id="split", numerator=D(2), denominator=D(1)),
     sell(30, 60, fee=3, at=5, execution_id="s1"),
     adjustment(K.TRANSFER, -4, at=6, id="out"),
 ]
@@ -68,17 +70,27 @@ def test_the_identity_says_by_how_much_a_figure_is_wrong():
     assert cash_identity(CashFlow(realized=D(3), cost=D(2), traded=D(1))) == 0
 
 
-@pytest.mark.parametrize(
-    ("tampered", "words"),
-    [
-        (with_lot(quantity=D(7)), "the lots add up to 7, and the last event says 6"),
-        (replace(SOUND, events=SOUND.events[1:]), "and moved 0"),
-        (replace(SOUND, events=SOUND.events[:2] + SOUND.events[3:4] + SOUND.events[5:]), "s1 is a fill of -30 and moved 0"),
-        (replace(SOUND, events=(SOUND.events[0], *SOUND.events[2:])), "finds 20, and b1 left 10"),
-    ],
-)
-def test_lots_and_events_must_tell_the_same(tampered, words):
-    assert any(words in violation for violation in lots_sum_to_position(LEDGER, tampered))
+def test_lots_and_events_must_tell_the_same():
+    assert lots_sum_to_position(with_lot(quantity=D(7))) == ("the lots add up to 7, and the last event says 6",)
+    gap = replace(SOUND, events=(SOUND.events[0], *SOUND.events[2:]))
+    assert lots_sum_to_position(gap) == ("a000000 finds 20, and b1 left 10",)
+
+
+def test_entries_move_what_they_say():
+    assert entries_move_what_they_say(LEDGER, replace(SOUND, events=SOUND.events[1:])) == ("b1 says 10 and moved 0",)
+    events = [event._replace(quantity_after=D(41)) if event.type is EventType.SPLIT else event for event in SOUND.events]
+    assert entries_move_what_they_say(LEDGER, replace(SOUND, events=tuple(events))) == ("split says 20 and moved 21",)
+
+
+def test_what_is_handed_over_has_left():
+    lots = SOUND.carries["out"].lots
+    more = {"out": Carried(lots=(*lots, *lots))}
+    assert what_is_handed_over_has_left(LEDGER, replace(SOUND, carries=more)) == ("out hands over 8 units, and 4 are gone",)
+    option = [buy(1, 3, at=0), adjustment(K.EXERCISE, -1, id="end")]
+    sound = booked(*option)
+    assert violations(option, sound) == ()
+    wrong = replace(sound, carries={"end": Carried(D(4))})
+    assert what_is_handed_over_has_left(option, wrong) == ("end hands over 4 of a premium of 3",)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +104,12 @@ def test_lots_and_events_must_tell_the_same(tampered, words):
 )
 def test_a_close_has_two_ends_in_the_right_order(changes, words):
     assert any(words in violation for violation in every_close_has_its_opening(LEDGER, with_close(**changes)))
+
+
+def test_an_entry_closes_a_lot_once_and_tells_each_type_of_event_once():
+    twice = replace(SOUND, closes=(*SOUND.closes, SOUND.closes[0]), events=(*SOUND.events, SOUND.events[-1]))
+    assert "s1 closes b1 in 2 pieces" in every_close_has_its_opening(LEDGER, twice)
+    assert "out tells 2 times that the position was transferred" in lots_sum_to_position(twice)
 
 
 def test_units_that_are_closed_twice_are_found_in_their_lot():

@@ -27,6 +27,7 @@ BAD_BY_THEMSELVES = [
     (adjustment(K.SPLIT, 5, **RATIO), "no quantity of its own"),
     (adjustment(K.SPLIT, 0, **RATIO, commission=D(1)), "no commission"),
     (adjustment(K.SPLIT, 0, numerator=NAN, denominator=D(1)), "numerator is NaN"),
+    (adjustment(K.SPLIT, 0, numerator=D("1e40"), denominator=D(1)), "numerator has more than 40 digits"),
     (adjustment(K.TRANSFER, 0), "changes nothing"),
     (adjustment(K.EXPIRY, 0), "changes nothing"),
     (adjustment(K.CONVERSION_OUT, 0), "changes nothing"),
@@ -131,6 +132,15 @@ def test_a_split_that_would_leave_nothing_of_a_lot_is_refused():
     assert (result.position.quantity, len(result.refused)) == (D("1e-18"), 1)
 
 
+def test_no_run_of_splits_outgrows_the_arithmetic():
+    up, down = {"numerator": D("1e39"), "denominator": D(1)}, {"numerator": D(1), "denominator": D("1e39")}
+    history = [buy(10, 100, at=0), *(adjustment(K.SPLIT, 0, **ratio) for ratio in (up, up, down, down, up, up))]
+    result = booked(*history)
+    assert (result.position.quantity, result.position.cost) == (D(10), D(1000))
+    assert len(result.refused) == 6  # even the first would make 1e40 units
+    assert violations(history, result) == ()
+
+
 # Named lots
 
 
@@ -153,6 +163,12 @@ def test_a_lot_that_is_closed_by_name_and_by_the_method_is_one_close():
     assert [(close.opening_id, close.quantity) for close in result.closes] == [("b", D(6)), ("a", D(3))]
     assert gross(result) == [D(60), D(90)]  # 4 and 2 of b: 6 x 10; 3 x 30
     assert (lots(result), violations(history, result)) == ([(D(3), D(360), D(0))], ())
+
+
+def test_a_lot_of_unknown_cost_that_is_closed_in_both_ways_is_one_unknown_close():
+    history = [adjustment(K.TRANSFER, 9, at=0, id="t"), sell(6, 130, closes_lots=(("t", D(2)),))]
+    result = booked(*history)
+    assert (len(result.closes), result.position.unknown_closes, violations(history, result)) == (1, 1, ())
 
 
 def test_a_short_is_covered_by_name_and_a_fill_may_flip():

@@ -27,8 +27,10 @@ ASSETS = {
 CHECKS = {
     ("broker_snapshots", "snapshot_is_complete", False),
     ("reconciled_positions", "quantities_match_broker", False),
+    ("reconciled_positions", "book_rebuilds_to_itself", False),
     ("partial_close_pnl", "cash_identity_holds", True),
 }
+NIGHTLY = {"book_rebuilds_to_itself"}
 
 
 def definitions(**settings):
@@ -79,18 +81,26 @@ def test_the_columns_of_an_asset_are_those_of_its_table(graph):
     assert columns["broker_quantity"].constraints.nullable
 
 
-def test_the_job_makes_all_assets_and_all_checks():
+def test_the_job_makes_all_assets_and_all_checks_but_the_nightly_ones():
     job = definitions().resolve_job_def("position_sync")
     layer = job.asset_layer
     assert {key.to_user_string() for key in layer.executable_asset_keys} == set(ASSETS)
-    assert {key.name for key in layer.asset_graph.asset_check_keys} == {name for _, name, _ in CHECKS}
+    assert {key.name for key in layer.executable_asset_check_keys} == {name for _, name, _ in CHECKS} - NIGHTLY
     assert job.executor_def is dg.in_process_executor
 
 
-def test_there_is_one_job_one_schedule_and_one_sensor():
+def test_the_nightly_job_makes_no_asset_and_only_the_checks_that_read_everything():
+    layer = definitions().resolve_job_def("book_verification").asset_layer
+    assert set(layer.executable_asset_keys) == set()
+    assert {key.name for key in layer.executable_asset_check_keys} == NIGHTLY
+    schedule = definitions().resolve_schedule_def("book_verification_schedule")
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("15 3 * * *", "America/New_York")
+
+
+def test_there_are_two_jobs_two_schedules_and_one_sensor():
     defs = definitions()
-    assert [job.name for job in defs.jobs] == ["position_sync"]
-    assert [schedule.name for schedule in defs.schedules] == ["position_sync_schedule"]
+    assert [job.name for job in defs.jobs] == ["position_sync", "book_verification"]
+    assert [schedule.name for schedule in defs.schedules] == ["position_sync_schedule", "book_verification_schedule"]
     assert [sensor.name for sensor in defs.sensors] == ["sync_at_start"]
 
 

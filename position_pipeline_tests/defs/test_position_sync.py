@@ -209,6 +209,19 @@ def test_a_cost_that_somebody_changed_in_the_table_fails_the_run(sync, database)
     assert check.metadata["expected"].value == "exactly 0 for each account and instrument"
 
 
+def test_the_nightly_job_asks_no_broker_and_finds_what_somebody_changed(sync, sim, database):
+    sync()
+    asked = captures(sim)
+    night = sync(job="book_verification")
+    assert (night.success, night.passed, night.made) == (True, {"book_rebuilds_to_itself": True}, {})
+    execute(database, "UPDATE lots SET commission = commission + 1 WHERE instrument = 'ibkr:272093' AND account = 'U1000001'")
+    night = sync(job="book_verification")
+    assert night.passed == {"book_rebuilds_to_itself": False}
+    (row,) = rows(night.checks["book_rebuilds_to_itself"].metadata["offending_rows"].value)
+    assert (row["account"], row["symbol"], row["table"], row["column"]) == (FIRST, "MSFT", "lots", "commission")
+    assert captures(sim) == asked
+
+
 @pytest.mark.parametrize(
     ("asset", "made"),
     [

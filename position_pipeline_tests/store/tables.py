@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 BELIEVED = {
     "executions": "SELECT * FROM executions",
     "adjustments": "SELECT * FROM adjustments",
+    "rejects": "SELECT account, symbol, reason FROM rejects WHERE resolved_at IS NULL",
     "positions": "SELECT * FROM positions",
     "lots": "SELECT * FROM lots",
     "closes": "SELECT * FROM closes WHERE superseded_at IS NULL",
     "position_events": "SELECT * FROM position_events WHERE superseded_at IS NULL",
 }
 # Numbers that the database hands out, when it did something, and whose it is.
-UNTOLD = {"id", "recorded_at", "believed_at", "account"}
-TABLES = (*BELIEVED, "accounts", "instruments", "breaks", "holdings", "rejects")
+UNTOLD = {"id", "recorded_at", "believed_at", "earlier", "account"}
+TABLES = (*BELIEVED, "accounts", "instruments", "breaks", "holdings")
 
 
 def query(url: str, sql: str, values: Any = None) -> list[dict[str, Any]]:

@@ -149,6 +149,16 @@ VALUES %s
 -- name: add_rejects
 INSERT INTO rejects (id, account, symbol, reason, source) VALUES %s ON CONFLICT (id) DO NOTHING RETURNING id
 
+-- name: keep_refusals
+-- What booking refused; it may have been resolved in between.
+INSERT INTO rejects (id, account, symbol, reason, source) VALUES %s
+ON CONFLICT (id) DO UPDATE SET resolved_at = NULL WHERE rejects.resolved_at IS NOT NULL
+
+-- name: resolve_refusals
+-- Of instruments that were booked anew: what booking does not refuse any more.
+UPDATE rejects SET resolved_at = %(at)s
+WHERE account = %(account)s AND source = 'booking' AND symbol = ANY(%(symbols)s) AND resolved_at IS NULL AND NOT id = ANY(%(ids)s)
+
 -- name: add_cash_rows
 INSERT INTO cash_rows (account, id, type, currency, amount, time, instrument, description) VALUES %s
 ON CONFLICT (account, id) DO NOTHING RETURNING id

@@ -12,12 +12,43 @@ WHERE (%(all)s OR p.quantity <> 0 OR coalesce(p.broker_quantity, 0) <> 0)
 ORDER BY p.account, p.symbol, p.instrument
 
 -- name: closes
+-- Without `known_at` what the book says now; with it what it said then.
 SELECT c.account, i.symbol, c.instrument, c.closed_at, c.opened_at, c.quantity, c.entry_price, c.exit_price, c.gross_pnl,
        c.opening_commission, c.closing_commission, c.net_pnl, c.currency, c.method, c.execution_id, c.partial, c.opening_id,
-       c.cycle, c.basis AS basis_quality, c.premium, c.fees
+       c.cycle, c.basis AS basis_quality, c.premium, c.fees, c.id
 FROM closes c JOIN instruments i USING (instrument)
-WHERE c.superseded_at IS NULL AND (%(accounts)s::text[] IS NULL OR c.account = ANY(%(accounts)s))
+WHERE CASE WHEN %(known_at)s::timestamptz IS NULL THEN c.superseded_at IS NULL
+           ELSE c.believed_at <= %(known_at)s AND (c.superseded_at IS NULL OR c.superseded_at > %(known_at)s) END
+  AND (%(as_of)s::timestamptz IS NULL OR c.closed_at <= %(as_of)s)
+  AND (%(accounts)s::text[] IS NULL OR c.account = ANY(%(accounts)s))
 ORDER BY c.closed_at, c.account, i.symbol, c.id
+
+-- name: explained_closes
+-- The closes that somebody asks about, by their own id or by the id of the closing entry; by their own id superseded ones too.
+SELECT c.*, i.symbol, c.basis AS basis_quality
+FROM closes c JOIN instruments i USING (instrument)
+WHERE (c.id::text = %(id)s OR (c.execution_id = %(id)s AND c.superseded_at IS NULL))
+  AND (%(accounts)s::text[] IS NULL OR c.account = ANY(%(accounts)s))
+ORDER BY c.account, c.closed_at, c.id
+
+-- name: earlier_closes
+-- What the book said of the same part before.
+SELECT * FROM closes
+WHERE account = %(account)s AND execution_id = %(execution_id)s AND opening_id = %(opening_id)s AND superseded_at <= %(until)s
+ORDER BY id
+
+-- name: explained_positions
+SELECT p.instrument, p.account FROM positions p
+WHERE (p.instrument = %(id)s OR p.symbol = %(id)s) AND (%(accounts)s::text[] IS NULL OR p.account = ANY(%(accounts)s))
+
+-- name: execution
+SELECT * FROM executions WHERE account = %(account)s AND execution_id = %(id)s AND revision = %(revision)s
+
+-- name: adjustment
+SELECT * FROM adjustments WHERE account = %(account)s AND id = %(id)s
+
+-- name: lots
+SELECT * FROM lots WHERE account = %(account)s AND instrument = %(instrument)s ORDER BY seq
 
 -- name: executions
 SELECT e.execution_id, e.revision, e.account, i.symbol, e.instrument, e.side, e.quantity, e.price, e.multiplier, e.currency,
@@ -68,7 +99,7 @@ ORDER BY account
 SELECT account, errors, finished_at FROM syncs WHERE outcome IN ('failed', 'rejected', 'partial') ORDER BY id DESC LIMIT 1
 
 -- name: rejects
-SELECT count(*) AS rejects FROM rejects
+SELECT count(*) AS rejects FROM rejects WHERE resolved_at IS NULL
 
 -- name: sync_is_running
 -- Session advisory locks show as two halves of the 64-bit key.

@@ -21,9 +21,9 @@ SELECT id, digest, holdings_of FROM snapshots
 WHERE account = %(account)s AND status <> 'rejected' ORDER BY id DESC LIMIT 1
 
 -- name: add_snapshot
-INSERT INTO snapshots (account, connection, broker, taken_at, status, reason, holdings, digest, holdings_of, "values", errors)
+INSERT INTO snapshots (account, connection, broker, taken_at, status, reason, holdings, digest, holdings_of, "values", errors, unread)
 VALUES (%(account)s, %(connection)s, %(broker)s, %(taken_at)s, %(status)s, %(reason)s, %(holdings)s, %(digest)s,
-        %(holdings_of)s, %(values)s, %(errors)s)
+        %(holdings_of)s, %(values)s, %(errors)s, %(unread)s)
 RETURNING id
 
 -- name: snapshot_keeps_its_own_holdings
@@ -56,8 +56,8 @@ SELECT instrument, min(time) AS first_entry_at, sum(bought) AS bought, sum(sold)
 GROUP BY instrument
 
 -- name: unread_at_first
--- The symbols that the first proven snapshot of an account could not read.
-SELECT array(SELECT jsonb_object_keys(errors)) AS symbols FROM snapshots
+-- What the first proven snapshot of an account could not read: symbols as it named them, and the instruments that they are.
+SELECT array(SELECT jsonb_object_keys(errors)) AS symbols, unread FROM snapshots
 WHERE account = %(account)s AND status <> 'rejected' ORDER BY id LIMIT 1
 
 -- name: mark_positions

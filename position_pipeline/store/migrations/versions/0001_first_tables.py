@@ -52,8 +52,9 @@ def upgrade() -> None:
     sa.Column('account', sa.Text(), nullable=False),
     sa.Column('symbol', sa.Text(), nullable=False),
     sa.Column('reason', sa.Text(), nullable=False),
-    sa.Column('source', sa.Text(), nullable=False),
+    sa.Column('source', sa.Text(), nullable=False, comment='the broker or the file; `booking` where it does not fit what is held'),
     sa.Column('first_seen_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.Column('resolved_at', sa.DateTime(timezone=True), nullable=True, comment='when it could be booked after all: what was missing had come'),
     sa.PrimaryKeyConstraint('id', name=op.f('rejects_pkey')),
     comment='One row is something that a broker or a file gave and that could not be booked.'
     )
