@@ -20,7 +20,10 @@ STATEMENT_SOURCES = frozenset({"flex"})
 """Sources that are the broker's final word: commissions in them include taxes and later re-rating."""
 
 _FACTS_OF_FILL = ("instrument", "side", "quantity", "price", "multiplier", "currency")
-_FACTS_OF_ADJUSTMENT = ("instrument", "kind", "time", "quantity", "price", "cost", "commission", "multiplier", "currency")
+_FACTS_OF_ADJUSTMENT = (
+    *("instrument", "kind", "time", "quantity", "price", "cost", "commission", "multiplier", "currency"),
+    *("numerator", "denominator", "amount", "share", "takes_from"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 MOST_WAITING = 4
 """Pieces that wait to be sent: more would only fill the memory."""
 
-PIECE = 1 << 20
-
 
 class Writer:
     """One connection's COPY statements, one after the other."""
@@ -48,13 +46,9 @@ class Writer:
         while len(self._waiting) >= MOST_WAITING:
             self._waiting.popleft().result()
         if content:
-            self._waiting.append(self._thread.submit(self._send, f"COPY {table} ({columns}) FROM STDIN", content))
+            self._waiting.append(self._thread.submit(self._connection.copy, f"COPY {table} ({columns}) FROM STDIN", BytesIO(content)))
 
     def wait(self) -> None:
         """Until all has been sent and taken."""
         while self._waiting:
             self._waiting.popleft().result()
-
-    def _send(self, statement: str, content: bytes) -> None:
-        with self._connection.raw.cursor() as cursor:
-            cursor.copy_expert(statement, BytesIO(content), PIECE)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, parse_dsn
-from psycopg2.extras import RealDictCursor, execute_values
+from psycopg2.extras import execute_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  it is a class
 
 Row = dict[str, Any]
+COPY_PIECE = 1 << 20
 
 SESSION = {
     "timezone": "UTC",
@@ -90,9 +91,9 @@ class Connection:
                     self.execute("ROLLBACK")
 
     @contextmanager
-    def _cursor(self, factory: type[Cursor] | None = None) -> Iterator[Cursor]:
+    def _cursor(self) -> Iterator[Cursor]:
         try:
-            with self._raw.cursor(cursor_factory=factory) as cursor:
+            with self._raw.cursor() as cursor:
                 yield cursor
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             if not self._raw.closed:
@@ -104,9 +105,10 @@ class Connection:
             cursor.execute(sql, values)
 
     def rows(self, sql: str, values: Row | None = None) -> list[Row]:
-        with self._cursor(RealDictCursor) as cursor:
+        with self._cursor() as cursor:
             cursor.execute(sql, values)
-            return [dict(row) for row in cursor.fetchall()]
+            names = [column.name for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def one(self, sql: str, values: Row | None = None) -> Row | None:
         found = self.rows(sql, values)
@@ -120,6 +122,11 @@ class Connection:
         with self._cursor() as cursor:
             found = execute_values(cursor, sql, rows, template=template, page_size=1000, fetch=fetch)
         return list(found or [])
+
+    def copy(self, sql: str, content: IO[bytes]) -> None:
+        """Run a `COPY .. FROM STDIN`."""
+        with self._cursor() as cursor:
+            cursor.copy_expert(sql, content, COPY_PIECE)
 
 
 def _explain(url: str, error: Exception) -> str:

@@ -7,7 +7,7 @@ which pages need booking (book.py), the booking itself (accounting.booking).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from position_pipeline.accounting.booking import in_order
 from position_pipeline.accounting.model import Fill
@@ -82,14 +82,36 @@ class Pages:
         """Positions and lots that are not as they should be, new closes and new events."""
         positions = [each for each in now.positions if not self._says(each, now.revisions)]
         symbols = {instrument.id: instrument.symbol for instrument in self.instruments.values()}
-        lots = [(each, lot, seq, now.revisions) for each in positions for seq, lot in enumerate(each.lots)]
         many = self.connection.many
         many(SQL["write_positions"], [rows.position_row(each, symbols[each.instrument]) for each in positions])
-        if positions:
-            self.connection.execute(SQL["drop_lots"], {"account": self.account, "instruments": [each.instrument for each in positions]})
-        many(SQL["add_lots"], [rows.lot_row(*each) for each in lots])
+        self._write_lots(positions, now.revisions)
         many(SQL["add_closes"], [(*rows.close_row(close, now.revisions), at) for close in now.closes])
         many(SQL["add_events"], [(*rows.event_row(event), at) for event in now.events])
+
+    def _write_lots(self, positions: Iterable[Position], revisions: Revisions) -> None:
+        """The lots that are not as they should be: a position may have hundreds, and a fill changes one or two of them."""
+        gone: list[tuple[str, str]] = []
+        moved: list[tuple[str, str, int]] = []
+        new: list[tuple[Any, ...]] = []
+        for each in positions:
+            known = self.positions.get(each.instrument)
+            stored = {lot.opening_id: (lot, self.revisions[lot.opening_id], seq) for seq, lot in enumerate(known.lots if known else ())}
+            for seq, lot in enumerate(each.lots):
+                was = stored.get(lot.opening_id)
+                if was is not None and was[:2] == (lot, revisions[lot.opening_id]):
+                    del stored[lot.opening_id]
+                    moved += [(each.instrument, lot.opening_id, seq)] if was[2] != seq else []
+                else:
+                    new.append(rows.lot_row(each, lot, seq, revisions))
+            gone += [(each.instrument, opening_id) for opening_id in stored]
+        self._change_lots("drop_lots_named", gone)
+        self._change_lots("move_lots", moved)
+        self.connection.many(SQL["add_lots"], new)
+
+    def _change_lots(self, statement: str, changes: Sequence[tuple[Any, ...]]) -> None:
+        if changes:
+            columns = dict(zip(("instruments", "ids", "seqs"), map(list, zip(*changes, strict=True)), strict=False))
+            self.connection.execute(SQL[statement], {"account": self.account, **columns})
 
     def _says(self, position: Position, revisions: Revisions) -> bool:
         """Whether the rows of a position are what they should be."""

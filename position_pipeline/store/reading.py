@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC
 from typing import TYPE_CHECKING, Literal
 
-from position_pipeline.store import explaining, past, queries
+from position_pipeline.store import explaining, flows, past, queries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +82,8 @@ class Reading:
 
     def cash_flows(self) -> list[Row]:
         """Per account and instrument, the sums that `accounting.invariants.CashFlow` is made of."""
-        return self._rows("cash_flows")
+        with self._connection.one_moment():
+            return flows.cash_flows(self._connection)
 
     def disagreements(self) -> list[Row]:
         """Positions whose quantity is not what the broker's last proven snapshot says."""

@@ -173,7 +173,7 @@ adjustments = sa.Table(
     column("recorded_at", Time, server_default=NOW),
     sa.CheckConstraint(f"kind IN ({KINDS})", name="kind"),
     sa.CheckConstraint(f"basis IN ({BASES})", name="basis"),
-    sa.CheckConstraint("kind IN ('opening_lot', 'transfer') OR cost IS NULL", name="cost"),
+    sa.CheckConstraint("kind IN ('opening_balance', 'opening_lot', 'transfer') OR cost IS NULL", name="cost"),
     sa.CheckConstraint("multiplier > 0", name="multiplier"),
     sa.CheckConstraint("numerator > 0 AND denominator > 0", name="ratio"),
     sa.CheckConstraint("share >= 0 AND share <= 1", name="share"),

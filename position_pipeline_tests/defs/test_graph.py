@@ -85,14 +85,14 @@ def test_the_job_makes_all_assets_and_all_checks_but_the_nightly_ones():
     job = definitions().resolve_job_def("position_sync")
     layer = job.asset_layer
     assert {key.to_user_string() for key in layer.executable_asset_keys} == set(ASSETS)
-    assert {key.name for key in layer.executable_asset_check_keys} == {name for _, name, _ in CHECKS} - NIGHTLY
+    assert {key.name for key in layer.asset_graph.asset_check_keys} == {name for _, name, _ in CHECKS} - NIGHTLY
     assert job.executor_def is dg.in_process_executor
 
 
 def test_the_nightly_job_makes_no_asset_and_only_the_checks_that_read_everything():
     layer = definitions().resolve_job_def("book_verification").asset_layer
     assert set(layer.executable_asset_keys) == set()
-    assert {key.name for key in layer.executable_asset_check_keys} == NIGHTLY
+    assert {key.name for key in layer.asset_graph.asset_check_keys} == NIGHTLY
     schedule = definitions().resolve_schedule_def("book_verification_schedule")
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("15 3 * * *", "America/New_York")
 

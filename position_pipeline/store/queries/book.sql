@@ -169,3 +169,13 @@ VALUES (%(account)s, %(file)s, %(sha256)s, %(from_at)s, %(to_at)s, %(counts)s, %
 
 -- name: notify
 SELECT pg_notify('position_pipeline', %(payload)s)
+
+-- name: drop_lots_named
+DELETE FROM lots l USING unnest(%(instruments)s::text[], %(ids)s::text[]) AS gone (instrument, opening_id)
+WHERE l.account = %(account)s AND l.instrument = gone.instrument AND l.opening_id = gone.opening_id
+
+-- name: move_lots
+-- Lots that are as they were but for their place among the others.
+UPDATE lots l SET seq = moved.seq
+FROM unnest(%(instruments)s::text[], %(ids)s::text[], %(seqs)s::integer[]) AS moved (instrument, opening_id, seq)
+WHERE l.account = %(account)s AND l.instrument = moved.instrument AND l.opening_id = moved.opening_id

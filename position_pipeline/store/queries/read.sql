@@ -115,6 +115,11 @@ SELECT EXISTS (
 SELECT DISTINCT ON (s.account) s.account, s.id, s.connection, s.taken_at, s.status, s.reason, s.holdings, s.errors
 FROM snapshots s ORDER BY s.account, s.id DESC
 
+-- name: restated
+-- Instruments with entries that change lots where they are, or that move them: their sums are not in the statement below.
+SELECT DISTINCT account, instrument FROM adjustments
+WHERE kind NOT IN ('opening_balance', 'opening_lot', 'expiry', 'assignment', 'exercise') OR (kind = 'opening_balance' AND cost IS NOT NULL)
+
 -- name: cash_flows
 -- The sums behind the cash identity, per account and instrument (accounting.invariants.CashFlow says what each is). Amounts are signed
 -- like a cost. A commission in another currency, or one that has not come, is not in this currency's cash.

@@ -103,7 +103,7 @@ def upgrade() -> None:
     sa.Column('recorded_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.CheckConstraint("basis IN ('fills', 'statement', 'broker', 'unknown')", name=op.f('adjustments_basis_check')),
     sa.CheckConstraint("kind IN ('opening_balance', 'opening_lot', 'expiry', 'assignment', 'exercise', 'cash_settlement', 'split', 'transfer', 'conversion_out', 'conversion_in', 'spin_off', 'return_of_capital', 'reinvestment', 'fee_in_kind')", name=op.f('adjustments_kind_check')),
-    sa.CheckConstraint("kind IN ('opening_lot', 'transfer') OR cost IS NULL", name=op.f('adjustments_cost_check')),
+    sa.CheckConstraint("kind IN ('opening_balance', 'opening_lot', 'transfer') OR cost IS NULL", name=op.f('adjustments_cost_check')),
     sa.CheckConstraint("quantity > '-Infinity' AND quantity < 'Infinity' AND price > '-Infinity' AND price < 'Infinity' AND multiplier > '-Infinity' AND multiplier < 'Infinity' AND cost > '-Infinity' AND cost < 'Infinity' AND commission > '-Infinity' AND commission < 'Infinity' AND numerator > '-Infinity' AND numerator < 'Infinity' AND denominator > '-Infinity' AND denominator < 'Infinity' AND amount > '-Infinity' AND amount < 'Infinity'", name=op.f('adjustments_finite_check')),
     sa.CheckConstraint('multiplier > 0', name=op.f('adjustments_multiplier_check')),
     sa.CheckConstraint('numerator > 0 AND denominator > 0', name=op.f('adjustments_ratio_check')),
