@@ -1,7 +1,8 @@
 """The command line `position-pipeline`: one thin function a command.
 
-Belongs here: options, exit codes, and which use case a command is. Does not belong here: the use cases (sync, statements, supervision,
-doctor), formatting (show). Heavy modules are imported by the command that needs them, so that `--help` and reads answer at once.
+Belongs here: how a command ends, and the commands that do something. Does not belong here: those that read the book (cli_reading), the use
+cases (sync, imports, supervision, doctor), formatting (show). Heavy modules are imported by the command that needs them, so that `--help`
+and reads answer at once.
 
 Exit codes: 0 done, 1 failed, 2 bad use (also a bad setting), 75 the account is already being synced.
 """
@@ -12,24 +13,16 @@ import os
 import signal
 import sys
 import traceback
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path  # noqa: TC003  typer reads the annotations
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from position_pipeline import cli_reading, show
 from position_pipeline import settings as settings_module
-from position_pipeline import show
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from rich.console import Console
-
-    from position_pipeline.settings import Settings
-    from position_pipeline.statements import Imported
-    from position_pipeline.store import Store
+from position_pipeline.cli_reading import Accounts, BadUse, Json, opened, progress
 
 ALREADY_RUNNING = 75
 
@@ -42,15 +35,6 @@ app = typer.Typer(
 )
 db_app = typer.Typer(help="The database's tables.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
-
-Accounts = Annotated[list[str] | None, typer.Option("--account", "-a", metavar="ACCOUNT", help="Only this account; may be repeated.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-AsOf = Annotated[str | None, typer.Option("--as-of", metavar="TIME", help="What was true then, as we know now. A date is its midnight.")]
-KnownAt = Annotated[str | None, typer.Option("--known-at", metavar="TIME", help="What we believed then. Times without a zone are UTC.")]
-
-
-class BadUse(Exception):
-    """A command was asked for something that cannot be; the text is for the person who asked."""
 
 
 # -- how a command ends
@@ -125,27 +109,6 @@ def _kept() -> str:
 # -- the commands
 
 
-@contextmanager
-def _opened() -> Iterator[tuple[Settings, Store]]:
-    from position_pipeline import connections
-
-    settings = settings_module.load()
-    with connections.store(settings) as store:
-        yield settings, store
-
-
-@contextmanager
-def _reading(accounts: Sequence[str] | None = None) -> Iterator[tuple[Settings, Store]]:
-    """An open store to read from. An account that is not known has no positions, which must not read like "holds nothing"."""
-    with _opened() as (settings, store):
-        known = [row["account"] for row in store.read.accounts()] if accounts else []
-        unknown = [account for account in accounts or () if account not in known]
-        if unknown:
-            hint = f"Known are: {', '.join(known)}." if known else "None is known yet. Run: position-pipeline sync"
-            raise BadUse(f"Account {unknown[0]} is not known. {hint}")
-        yield settings, store
-
-
 @app.command()
 def up(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where the Dagster UI is served; the next free port if it is taken.")] = 3000,
@@ -163,7 +126,7 @@ def sync(accounts: Accounts = None, json: Json = False) -> None:
     from position_pipeline.sync import sync as run
 
     errors = show.console(stderr=True)
-    with _opened() as (settings, store), errors.status("Asking the broker") if errors.is_terminal else nullcontext():
+    with opened() as (settings, store), errors.status("Asking the broker") if errors.is_terminal else nullcontext():
         results = run(
             store,
             connections.brokers(settings),
@@ -181,107 +144,8 @@ def sync(accounts: Accounts = None, json: Json = False) -> None:
         sys.exit(ALREADY_RUNNING if all(r.good or r.outcome == "already_running" for r in results) else 1)
 
 
-@app.command()
-def status(json: Json = False) -> None:
-    """When it last ran, with what result, when it runs next, and how fresh each account is."""
-    from position_pipeline import status as status_module
-
-    with _reading() as (settings, store):
-        found = status_module.status(settings, store, datetime.now(UTC))
-    if json:
-        show.print_json(found)
-        return
-    console = show.console()
-    show.say(console, status_module.lines(found))
-    show.accounts(console, found["accounts"])
-
-
-@app.command()
-def accounts(json: Json = False) -> None:
-    """The accounts that are known, and how fresh each is."""
-    with _reading() as (settings, store):
-        rows = [show.with_age(row, settings.stale_after, datetime.now(UTC)) for row in store.read.accounts()]
-    _show(rows, show.accounts, json=json)
-
-
-@app.command()
-def positions(
-    accounts: Accounts = None,
-    all_: Annotated[bool, typer.Option("--all", help="Closed positions too.")] = False,
-    as_of: AsOf = None,
-    known_at: KnownAt = None,
-    json: Json = False,
-) -> None:
-    """What we hold, what it cost, what it made; from the database, with its age, whether the broker answers or not.
-
-    With --as-of or --known-at what we held then, from the entries; the prices of then are not kept.
-    """
-    then, known = _moment(as_of, "--as-of"), _moment(known_at, "--known-at")
-    with _reading(accounts) as (settings, store):
-        if then or known:
-            found = store.read.positions_then(accounts, as_of=then, known_at=known, all_=all_)
-            rows = [{**row, "age_seconds": None, "stale": False} for row in found]
-        else:
-            found = store.read.positions(accounts, all_=all_)
-            rows = [show.with_age(row, settings.stale_after, datetime.now(UTC)) for row in found]
-    _show(rows, show.past_positions if then or known else show.positions, json=json)
-
-
-@app.command()
-def closes(accounts: Accounts = None, as_of: AsOf = None, known_at: KnownAt = None, json: Json = False) -> None:
-    """What was realised: one row for each part of a position that was closed."""
-    then, known = _moment(as_of, "--as-of"), _moment(known_at, "--known-at")
-    with _reading(accounts) as (_, store):
-        rows = store.read.closes(accounts, as_of=then, known_at=known)
-    _show(rows, show.closes, json=json)
-
-
-def _moment(text: str | None, option: str) -> datetime | None:
-    """A time that was given on the command line: without a zone it is UTC, a date is its midnight."""
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise BadUse(f"{option} {text!r} is no time. Give ISO 8601, such as 2026-03-02 or 2026-03-02T14:30:00Z.") from None
-
-
-@app.command()
-def verify(accounts: Accounts = None, json: Json = False) -> None:
-    """Make every position anew from its first entry and compare it with what is stored, to the last digit. Exit 1 if anything differs."""
-    from position_pipeline import verify as verify_module
-
-    with _reading(accounts) as (_, store), _progress(quiet=json) as tell:
-        found = verify_module.verify(store, accounts, lambda account, done, of: tell(f"Verifying {account}", done, of))
-    if json:
-        show.print_json(verify_module.as_json(found, datetime.now(UTC)))
-    else:
-        show.say(show.console(), verify_module.lines(found), "red" if found.found else "")
-    if found.found:
-        sys.exit(1)
-
-
-@app.command()
-def explain(
-    id_: Annotated[str, typer.Argument(metavar="ID", help="A close's id, a closing execution's id, an instrument's id or a symbol.")],
-    accounts: Accounts = None,
-    json: Json = False,
-) -> None:
-    """The fills, lots, fees and arithmetic behind a close or a position, to be redone on paper."""
-    from position_pipeline import explain as explain_module
-
-    with _reading(accounts) as (_, store):
-        found = store.read.explained(id_, accounts)
-    if not found:
-        raise BadUse(
-            f"{id_!r} is no close, no execution that closed anything, and no position. Ids are in: position-pipeline closes --json"
-        )
-    if json:
-        show.print_json([explain_module.as_row(each) for each in found])
-    else:
-        for number, each in enumerate(found):
-            show.say(show.console(), [*([""] if number else []), *explain_module.lines(each)])
+for reading in cli_reading.COMMANDS:
+    app.command()(reading)
 
 
 @app.command()
@@ -296,83 +160,38 @@ def replay(
     sys.exit(replay_module.run(file, method, json))
 
 
-@app.command()
-def executions(accounts: Accounts = None, json: Json = False) -> None:
-    """Every fill, in its latest revision."""
-    with _reading(accounts) as (_, store):
-        rows = store.read.executions(accounts)
-    _show(rows, show.executions, json=json)
-
-
-@app.command()
-def breaks(
-    accounts: Accounts = None,
-    all_: Annotated[bool, typer.Option("--all", help="Resolved ones too.")] = False,
-    json: Json = False,
-) -> None:
-    """Where the book and the broker differ, since when, and what helps."""
-    with _reading(accounts) as (_, store):
-        rows = store.read.breaks(accounts, all_=all_)
-    _show(rows, show.breaks, json=json)
-
-
-def _show(rows: Sequence[show.Row], table: Callable[[Console, Sequence[show.Row]], None], *, json: bool) -> None:
-    if json:
-        show.print_json(rows)
-    else:
-        table(show.console(), rows)
-
-
 @app.command("import")
 def import_(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Flex statements (XML), or opening lots (CSV).")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Flex statements (XML), opening lots (CSV), or fills (CSV, JSON Lines).")
+    ],
     json: Json = False,
 ) -> None:
     """Take in statements: fills, book entries and cash rows that are not known yet. Importing a file again adds nothing.
 
     Each file is taken whole or not at all; a bad one does not keep the others out. A file of opening lots is CSV with the columns
     account, instrument, quantity, opened_at and price or cost, such as: U1234567,ibkr:265598,100,2024-11-20,189.25
+    A file of fills has one a line, as for replay, each with its account, execution_id and time.
     """
-    from position_pipeline import statements
+    from position_pipeline import imports
 
     rows, refused = [], []
-    with _opened() as (settings, store):
+    with opened() as (settings, store):
         for file in files:
             try:
-                imported = _import_file(store, file, settings, quiet=json)
-            except statements.StatementError as error:
+                with progress(quiet=json) as tell:
+                    report = imports.take_in(store, file, settings.cost_method, tell)
+            except imports.StatementError as error:
                 refused.append(str(error))
                 continue
-            rows += [statements.as_row(one) for one in imported]
+            rows += report.rows
             if not json:
-                show.say(show.console(), [line for one in imported for line in statements.lines(one)])
+                show.say(show.console(), report.lines)
     if json:
         show.print_json(rows)
     show.say(show.console(stderr=True), [f"Refused: {error}" for error in refused], "red")
     if refused:
         sys.exit(1)
-
-
-def _import_file(store: Store, file: Path, settings: Settings, *, quiet: bool) -> list[Imported]:
-    from position_pipeline import statements
-
-    with _progress(quiet=quiet) as tell:
-        return statements.import_file(store, file, settings.cost_method, tell)
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr where a person looks at it; called with what is done, how much of it, and of how much."""
-    from rich.progress import Progress
-
-    errors = show.console(stderr=True)
-    with Progress(console=errors, transient=True, disable=quiet or not errors.is_terminal) as progress:
-        task = progress.add_task("Reading", total=None)
-
-        def tell(what: str, done: int, total: int) -> None:
-            progress.update(task, description=what, completed=done, total=total or None)
-
-        yield tell
 
 
 @app.command()

@@ -36,8 +36,9 @@ ONE = Decimal(1)
 
 
 class Terms(NamedTuple):
-    """What is fixed of an instrument by the first line that names it."""
+    """What is fixed of an instrument by the first line that names it: its id in the book, and its terms."""
 
+    id: str
     currency: str
     multiplier: Decimal
 
@@ -95,6 +96,7 @@ class _Importing:
     def __init__(self, store: Store, delivery: Delivery, taken: Taken, cost_method: str) -> None:
         self._store, self._delivery, self._taken, self._method = store, delivery, taken, cost_method
         self._terms: dict[str, Terms] = {}
+        self._of: dict[str, Terms] = {}
         self._met: dict[str, set[str]] = {}
 
     def take(self, batch: Iterable[Event | Refused]) -> None:
@@ -126,26 +128,27 @@ class _Importing:
         self._delivery.add(account, fills, [self._instrument(id_) for id_ in sorted(new)])
 
     def _instrument(self, id_: str) -> Instrument:
-        terms = self._terms[id_]
+        terms = self._of[id_]
         return Instrument(id_, id_.partition(":")[2] or id_, "STK", terms.currency, terms.multiplier)
 
     def _fill(self, event: Event) -> Fill:
         _kept(event)
-        id_ = event.instrument if ":" in event.instrument[1:] else f"{SOURCE}:{event.instrument}"
-        terms = self._agreed(id_, event)
+        terms = self._agreed(event)
         assert event.side is not None
         assert event.quantity is not None
         assert event.price is not None
         return Fill(
-            event.account, id_, event.id, event.side, event.quantity, event.price, terms.currency, event.time, terms.multiplier,
-            event.commission, event.commission_currency or terms.currency, source=SOURCE,
+            event.account, terms.id, event.id, event.side, event.quantity, event.price, terms.currency, event.time, terms.multiplier,
+            event.commission, event.commission_currency or terms.currency, 1, None, None, "", SOURCE,
         )  # fmt: skip
 
-    def _agreed(self, id_: str, event: Event) -> Terms:
-        known = self._terms.get(id_)
+    def _agreed(self, event: Event) -> Terms:
+        currency, multiplier = event.currency, event.multiplier
+        known = self._terms.get(event.instrument)
         if known is None:
-            known = self._terms[id_] = Terms(event.currency or "USD", event.multiplier or ONE)
-        elif (event.currency or known.currency) != known.currency or (event.multiplier or known.multiplier) != known.multiplier:
+            id_ = event.instrument if ":" in event.instrument[1:] else f"{SOURCE}:{event.instrument}"
+            known = self._terms[event.instrument] = self._of[id_] = Terms(id_, currency or "USD", multiplier or ONE)
+        elif (currency and currency != known.currency) or (multiplier and multiplier != known.multiplier):
             raise LineRefused(f"currency or multiplier is not that of the first line of {event.instrument}, which has {known.currency}")
         return known
 

@@ -168,6 +168,7 @@ def accounts(where: Console, rows: Sequence[Row]) -> None:
         ("Account", "word", lambda row: row["account"]),
         ("Broker", "word", lambda row: row["broker"]),
         ("Base", "word", lambda row: row["base_currency"] or "--"),
+        ("Method", "spare word", _methods),
         ("Positions", "number", lambda row: str(row["positions"])),
         ("Breaks", "number", lambda row: str(row["open_breaks"])),
         ("Synced", "number", _age),
@@ -303,6 +304,10 @@ def sync_row(result: SyncResult) -> Row:
     names = ("account", "outcome", "created", "updated", "closed", "unchanged", "fills", "snapshot_status", "open_breaks")
     row = {name: getattr(result, name) for name in (*names, "duration_ms", "own_ms")}
     return {**row, "errors": [{"symbol": symbol, "error": error} for symbol, error in result.errors]}
+
+
+def _methods(row: Row) -> str:
+    return ", ".join([row["cost_method"], *(f"{kind} {method}" for kind, method in sorted(row["cost_methods"].items()))])
 
 
 def _age(row: Row) -> str:

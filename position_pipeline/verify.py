@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
     Key = tuple[str, ...]
+    Values = tuple[Any, ...]
     Tell = Callable[[str, int, int], None]
     """Called with the account, how many of its instruments are done, and of how many."""
 
@@ -33,6 +34,8 @@ MOST_DIFFERENCES = 1000
 
 KEYS: dict[str, Key] = {"positions": (), "lots": ("opening_id",), "closes": ("execution_id", "opening_id"), "events": ("cause", "type")}
 """What names a row among those of its position."""
+
+COLUMNS: dict[str, Key] = {"positions": rows.POSITION, "lots": rows.LOT, "closes": rows.CLOSE, "events": rows.EVENT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +95,14 @@ def differences(account: str, group: Group) -> Iterator[Difference]:
             yield Difference(account, group.symbols[instrument], instrument, "entries", "", "", "no contradiction", claim)
 
 
-def _expected(one: Rebuilt, stored: Stored) -> dict[str, list[Row]]:
+def _expected(one: Rebuilt, stored: Stored) -> dict[str, Iterable[Values]]:
     """The rows that the tables should have. Without any entry there may be a flat position, which shows the broker's side, or none."""
     position, symbol, revisions = one.booked.position, one.instrument.symbol, one.revisions
-    lots = [rows.named(rows.LOT, rows.lot_row(position, lot, seq, revisions)) for seq, lot in enumerate(position.lots)]
     return {
-        "positions": [rows.named(rows.POSITION, rows.position_row(position, symbol))] if one.history or stored.position else [],
-        "lots": lots,
-        "closes": [rows.named(rows.CLOSE, rows.close_row(close, revisions)) for close in one.booked.closes],
-        "events": [rows.named(rows.EVENT, rows.event_row(event)) for event in one.booked.events],
+        "positions": [rows.position_row(position, symbol)] if one.history or stored.position else [],
+        "lots": (rows.lot_row(position, lot, seq, revisions) for seq, lot in enumerate(position.lots)),
+        "closes": (rows.close_row(close, revisions) for close in one.booked.closes),
+        "events": map(rows.event_row, one.booked.events),
     }
 
 
@@ -109,16 +111,18 @@ def _found(stored: Stored) -> dict[str, Sequence[Row]]:
     return {"positions": position, "lots": stored.lots, "closes": stored.closes, "events": stored.events}
 
 
-def _compared(table: str, expected: Iterable[Row], found: Iterable[Row]) -> Iterator[tuple[str, str, str, str]]:
+def _compared(table: str, expected: Iterable[Values], found: Iterable[Row]) -> Iterator[tuple[str, str, str, str]]:
     """(row, column, expected, found) wherever two lists of rows differ."""
-    wanted = {tuple(row[name] for name in KEYS[table]): row for row in expected}
+    columns = COLUMNS[table]
+    places = [columns.index(name) for name in KEYS[table]]
+    wanted = {tuple(row[place] for place in places): row for row in expected}
     for row in found:
         key = tuple(row[name] for name in KEYS[table])
         should = wanted.pop(key, None)
         if should is None:
             yield " ".join(key), "", "no such row", "a row"
             continue
-        for name, value in should.items():
+        for name, value in rows.named(columns, should).items():
             if value != row[name]:
                 yield " ".join(key), name, _text(value), _text(row[name])
     for key in wanted:

@@ -352,7 +352,7 @@ def test_an_unknown_setting_stops_every_command_and_suggests_the_right_one(uncon
     assert "Unknown setting POSITION_SYNC_BROKER_TIMOUT. Did you mean POSITION_SYNC_BROKER_TIMEOUT?" in done.err
 
 
-@pytest.mark.parametrize("name", ["positions", "closes", "executions", "breaks"])
+@pytest.mark.parametrize("name", ["positions", "closes", "executions", "breaks", "verify"])
 def test_an_account_that_is_not_known_is_bad_use_and_not_an_empty_list(traded, name):
     """An empty list would read as: this account holds nothing."""
     done = traded(name, "--account", "U3", "--json")
@@ -361,10 +361,119 @@ def test_an_account_that_is_not_known_is_bad_use_and_not_an_empty_list(traded, n
 
 
 def test_every_command_explains_itself(unconnected):
-    for words in ((name,) for name in (*READS, "sync", "up", "import", "simulator", "doctor", "db")):
+    for words in ((name,) for name in (*READS, "sync", "up", "import", "simulator", "doctor", "db", "verify", "explain", "replay")):
         done = unconnected(*words, "--help")
         assert done.code == 0
         assert "Usage: position-pipeline" in done.out
+
+
+# -- the past, proofs and reasons
+
+
+def test_positions_of_another_time_have_the_same_fields_without_the_market(traded):
+    today, then = traded("positions", "--json").json, traded("positions", "--as-of", "2100-01-01", "--json").json
+    assert {tuple(row) for row in today} == {tuple(today[0])}
+    assert {frozenset(row) for row in then} == {frozenset(today[0])}
+    same = ("account", "symbol", "quantity", "average_price", "cost", "open_commission", "realized_pnl", "opened_at", "status")
+    assert by(then, *same).keys() == by(today, *same).keys()
+    assert {(row["market_price"], row["unrealized_pnl"], row["last_synced_at"], row["stale"]) for row in then} == {
+        (None, None, None, False)
+    }
+
+
+@pytest.mark.parametrize("option", ["--as-of", "--known-at"])
+def test_long_ago_nothing_was_held_and_nothing_closed(traded, option):
+    assert traded("positions", option, "2001-01-01T00:00:00-05:00", "--json").json == []
+    assert traded("closes", option, "2001-01-01T00:00:00-05:00", "--json").json == []
+    assert traded("positions", option, "2001-01-01").out == "No open positions then.\n"
+    assert len(traded("closes", option, "2100-01-01", "--json").json) == len(traded("closes", "--json").json) > 0
+
+
+def test_a_method_is_set_for_an_account_or_a_kind_and_shown(command, tmp_path):
+    file = tmp_path / "fills.csv"
+    file.write_text(FILLS)
+    command("import", file)
+    (row,) = command("accounts", "--method", "U9=LIFO", "--method", "U9:crypto=average", "--json").json
+    assert (row["cost_method"], row["cost_methods"]) == ("lifo", {"CRYPTO": "average"})
+    assert "lifo, CRYPTO average" in command("accounts").out
+    assert [row["method"] for row in command("closes", "--json").json] == ["lifo"]
+    assert command("verify").code == 0
+    for wrong in ("U9", "U9=best", "=fifo"):
+        assert command("accounts", "--method", wrong).code == 2
+    assert command("accounts", "--method", "U8=fifo").code == 2
+
+
+@pytest.mark.parametrize("name", ["positions", "closes"])
+def test_what_is_no_time_is_bad_use(unconnected, name):
+    done = unconnected(name, "--as-of", "yesterday")
+    assert (done.code, done.out) == (2, "")
+    assert "--as-of 'yesterday' is no time. Give ISO 8601, such as 2026-03-02 or 2026-03-02T14:30:00Z." in " ".join(done.err.split())
+
+
+def test_verify_finds_a_good_book_good_and_a_bad_one_bad(command, database):
+    with gateway() as broker:
+        command.with_broker(broker)("sync")
+        trade(broker)
+        command("sync")
+        done = command("verify", "--json")
+        assert (done.code, done.json["good"], done.json["differences"]) == (0, True, [])
+        assert done.json["positions"] > 0
+        with psycopg2.connect(database) as connection, connection.cursor() as cursor:
+            cursor.execute("UPDATE closes SET gross_pnl = gross_pnl + 1 RETURNING id")
+            changed = len(cursor.fetchall())
+        done = command("verify", "--json")
+        assert (done.code, done.json["good"], done.json["found"]) == (1, False, changed)
+        assert {(row["table"], row["column"]) for row in done.json["differences"]} == {("closes", "gross_pnl")}
+        done = command("verify")
+        assert done.code == 1
+        assert "The book is not what its entries make" in done.out
+
+
+def test_a_close_is_explained_by_its_id_and_by_its_execution(traded):
+    close = traded("closes", "--json").json[0]
+    by_id, by_execution = traded("explain", close["id"]), traded("explain", close["execution_id"], "-a", close["account"])
+    assert by_id.code == 0
+    assert by_id.out.startswith(f"Close {close['id']}: {close['symbol']} ({close['instrument']}) in {close['account']}")
+    assert by_id.out in by_execution.out
+    assert f" = {close['net_pnl']} {close['currency']}" in by_id.out
+
+
+def test_a_position_is_explained_by_its_symbol(traded):
+    position = traded("positions", "--json").json[0]
+    (found,) = traded("explain", position["instrument"], "-a", position["account"], "--json").json
+    assert found["position"]["quantity"] == position["quantity"]
+    assert traded("explain", position["symbol"], "-a", position["account"]).out.splitlines() == found["lines"]
+
+
+def test_what_cannot_be_explained_is_bad_use(traded):
+    done = traded("explain", "nonsense")
+    assert (done.code, done.out) == (2, "")
+    assert "'nonsense' is no close, no execution that closed anything, and no position." in " ".join(done.err.split())
+
+
+FILLS = """type,account,instrument,side,quantity,price,commission,time,execution_id
+fill,U9,ACME,BUY,10,100,1,2026-01-05T15:00:00Z,e1
+fill,U9,ACME,SELL,4,110,1,2026-01-06T15:00:00Z,e2
+fill,U9,ACME,SELL,-4,110,1,2026-01-06T15:00:00Z,e3
+"""
+
+
+def test_a_file_of_fills_is_replayed_without_a_database_and_imported_with_one(command, unconnected, tmp_path):
+    file = tmp_path / "fills.csv"
+    file.write_text(FILLS)
+    replayed = unconnected("replay", file, "--json")
+    assert (replayed.code, replayed.json["identity"]) == (1, {"USD": "0"})
+    imported = command("import", file, "--json")
+    (row,) = [row for row in imported.json if row["account"] == "U9"]
+    assert (imported.code, row["fills"], row["positions_changed"]) == (0, 2, 1)
+    reasons = [each["reason"] for row in imported.json for each in row["refused_rows"]]
+    assert len(reasons) == 1
+    assert reasons[0].startswith("line 4: ")
+    (held,) = command("positions", "--json").json
+    assert (held["quantity"], held["realized_pnl"]) == ("6", replayed.json["positions"][0]["realized_pnl"]) == ("6", "38.6")
+    assert command("verify").code == 0
+    assert [row["fills"] for row in command("import", file, "--json").json if row["account"]] == [0]
+    assert "0 new fills" in command("import", file).out
 
 
 # -- a broker that fails

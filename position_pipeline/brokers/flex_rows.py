@@ -79,7 +79,7 @@ def _built(text: str, found: Mapping[str, str | None]) -> tuple[date, time | Non
         raise RowError(f"{quoted(text)!r} is not a date of our time")
     try:
         on = date(int(year) + (2000 if len(year) == 2 else 0), _MONTHS.get(month.lower()) or int(month), int(day))
-        at = time(*(int(digits[i : i + 2]) for i in range(0, len(digits), 2))) if digits else None
+        at = time(int(digits[:2]), int(digits[2:4]), int(digits[4:6] or 0)) if digits else None
     except ValueError:
         raise RowError(f"{quoted(text)!r} is not a date") from None
     return on, at, _OFFSETS[zone] if zone else None

@@ -109,9 +109,7 @@ class Pushes:
             if account in ("", change.account)
         ]
 
-    def _account_frames(
-        self, client: Client, account: str, con_ids: tuple[int, ...], *, held_only: bool = False
-    ) -> list[bytes]:
+    def _account_frames(self, client: Client, account: str, con_ids: tuple[int, ...], *, held_only: bool = False) -> list[bytes]:
         """P&L and values for who asked for them; portfolio rows for the client that subscribed to this account."""
         frames = self._pnl(client) + self._values(client)
         if not account or client.account != account:

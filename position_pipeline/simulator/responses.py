@@ -96,11 +96,7 @@ def _empty(response: Response, fault: Fault) -> Response:
 
 def _place(response: Response, fault: Fault) -> int | None:
     """Where the row is that the fault counts: number `row` of its account, of its symbol, or of all."""
-    fitting = [
-        n
-        for n, row in enumerate(response.rows)
-        if fault.account in ("", row.account) and fault.symbol in ("", row.symbol)
-    ]
+    fitting = [n for n, row in enumerate(response.rows) if fault.account in ("", row.account) and fault.symbol in ("", row.symbol)]
     return fitting[fault.row - 1] if 0 < fault.row <= len(fitting) else None
 
 

@@ -24,7 +24,7 @@ from position_pipeline.store.syncing import Reconciled
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from position_pipeline.accounting.model import Adjustment, Fill, Instrument, Snapshot
+    from position_pipeline.accounting.model import Adjustment, Fill, Instrument, Method, Snapshot
     from position_pipeline.store.rebuilding import Group
 
 __all__ = ["Change", "DatabaseUnavailable", "Reading", "Reconciled", "Recorded", "Store", "WrongRevision", "upgrade"]
@@ -91,6 +91,27 @@ class Store:
             known = self._connection.one(sql["account"], {"account": account})
             self._connection.execute(sql["add_account"], values)
         return known is None
+
+    def set_cost_method(self, account: str, method: Method, sec_type: str | None = None) -> int:
+        """Use another method from the first entry on, for all of an account or for one kind of instrument; how many positions changed.
+
+        What the book said until now stays on record as superseded.
+        """
+        with self._connection.transaction():
+            at = book.lock_account(self._connection, account)
+            known = self._connection.one(queries.load("book")["account"], {"account": account})
+            if known is None:
+                raise LookupError(f"account {account} is not known")
+            default = known["cost_method"] if sec_type else method.value
+            others = {**known["cost_methods"], sec_type: method.value} if sec_type else known["cost_methods"]
+            if (default, others) == (known["cost_method"], known["cost_methods"]):
+                return 0
+            values = {"account": account, "cost_method": default, "cost_methods": Json(others), "at": at}
+            self._connection.execute(queries.load("book")["set_methods"], values)
+            groups = rebuilding.groups(self._connection, account)
+            changed = sum(len(book.rebook(self._connection, account, group, at)) for group in groups)
+            self._notify(account, 0, changed)
+        return changed
 
     def accounts_of(self, connection: str) -> tuple[str, ...]:
         """The accounts that a connection has delivered so far."""

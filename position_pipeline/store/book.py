@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,7 +30,6 @@ from position_pipeline.store.pages import Pages, Written, revisions_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from datetime import datetime
     from decimal import Decimal
 
     from position_pipeline.accounting.arrivals import Arrivals, Conflict
@@ -40,15 +40,8 @@ if TYPE_CHECKING:
 
 SQL = queries.load("book")
 E = TypeVar("E", bound="Entry")
-HAND_OVER = frozenset(
-    {
-        AdjustmentKind.ASSIGNMENT,
-        AdjustmentKind.EXERCISE,
-        AdjustmentKind.CONVERSION_OUT,
-        AdjustmentKind.SPIN_OFF,
-        AdjustmentKind.TRANSFER,
-    }
-)
+_K = AdjustmentKind
+HAND_OVER = (_K.ASSIGNMENT, _K.EXERCISE, _K.CONVERSION_OUT, _K.SPIN_OFF, _K.TRANSFER)
 """Kinds whose premium or lots may go to another instrument."""
 
 Refused = tuple[str, str]
@@ -227,15 +220,22 @@ def fold_histories(histories: Mapping[str, Sequence[Entry]], flat: Mapping[str, 
     return list(fold_together({instrument: flat[instrument] for instrument in histories}, entries).values())
 
 
-def flat_positions(connection: Connection, account: str, instruments: Iterable[Instrument]) -> dict[str, Position]:
-    """Positions of which nothing is booked yet, each with its method."""
+def rebook(connection: Connection, account: str, instruments: Iterable[str], at: datetime) -> Mapping[str, Change]:
+    """Book some instruments anew from their first entries, because something else than an entry has changed."""
+    return _book(connection, account, (), frozenset(instruments), at)[0]
+
+
+def flat_positions(
+    connection: Connection, account: str, instruments: Iterable[Instrument], known_at: datetime | None = None
+) -> dict[str, Position]:
+    """Positions of which nothing is booked yet, each with its method, now or as it was set at a time."""
     row = connection.one(SQL["account"], {"account": account})
     if row is None:
         raise LookupError(f"account {account} is not known: it is added before its fills are recorded")
-    methods = row["cost_methods"]
-    return {
-        i.id: Position(account, i.id, i.currency, i.multiplier, Method(methods.get(i.sec_type, row["cost_method"]))) for i in instruments
-    }
+    earlier = (each for each in row["earlier_methods"] if known_at and known_at < datetime.fromisoformat(each["until"]))
+    set_ = next(earlier, row)
+    default, methods = set_["cost_method"], set_["cost_methods"]
+    return {i.id: Position(account, i.id, i.currency, i.multiplier, Method(methods.get(i.sec_type, default))) for i in instruments}
 
 
 def _written(booked: Sequence[Booked], revisions: Revisions) -> Written:

@@ -26,7 +26,7 @@ from position_pipeline.accounting.exact import ZERO
 from position_pipeline.accounting.reconciliation import NOT_BOOKED
 from position_pipeline.store import book, bulk_text, queries, rows
 from position_pipeline.store.book import Change, Recorded
-from position_pipeline.store.bulk_arrivals import Seen, parted
+from position_pipeline.store.bulk_arrivals import Seen, is_plainly_sound, parted
 from position_pipeline.store.bulk_kernel import fold_sorted
 from position_pipeline.store.bulk_text import Lines
 from position_pipeline.store.bulk_writer import Writer
@@ -111,8 +111,7 @@ class _Account:
         self._new = self._completed = 0
 
     def add(self, fills: Sequence[Fill], instruments: Sequence[Instrument] = ()) -> None:
-        good, bad = book._sifted_out(fills)  # noqa: SLF001  one rule for both ways
-        self._refused += bad
+        good = self._sound(fills)
         self._meet(good, instruments)
         sure, stored = self._sifted(good)
         self._new += len(sure) + len(stored)
@@ -134,6 +133,14 @@ class _Account:
         return Recorded(self._new, self._completed, 0, changes, refused)
 
     # Arrivals
+
+    def _sound(self, fills: Sequence[Fill]) -> Sequence[Fill]:
+        """The fills that are not wrong by themselves."""
+        if all(map(is_plainly_sound, fills)):
+            return fills
+        good, bad = book._sifted_out(fills)  # noqa: SLF001  one rule for both ways
+        self._refused += bad
+        return good
 
     def _meet(self, fills: Iterable[Fill], instruments: Sequence[Instrument]) -> None:
         """Learn what is kept of instruments that come for the first time, and what is held of them."""

@@ -34,6 +34,8 @@ SESSION = {
     "tcp_keepalives_count": "3",
 }
 
+ROWS_A_FETCH = 5000
+
 
 class DatabaseUnavailable(Exception):
     """PostgreSQL cannot be reached, or went away; the text says where (without the password) and what to do."""
@@ -109,6 +111,13 @@ class Connection:
             cursor.execute(sql, values)
             names = [column.name for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def stream(self, sql: str, values: Row) -> Iterator[Row]:
+        """The rows some thousands at a time, so that they are never all in memory; within a transaction, one stream after the other."""
+        self.execute(f"DECLARE stream NO SCROLL CURSOR FOR {sql}", values)
+        while found := self.rows(f"FETCH {ROWS_A_FETCH} FROM stream"):
+            yield from found
+        self.execute("CLOSE stream")
 
     def one(self, sql: str, values: Row | None = None) -> Row | None:
         found = self.rows(sql, values)

@@ -165,7 +165,7 @@ class DataFolder:
             raise self.failure(f"{program} did not end in {PATIENCE:.0f} seconds") from error
         if done.returncode:
             raise self.failure(f"{program} failed in {data}", done.stdout + done.stderr)
-        return done.stderr
+        return str(done.stderr)
 
 
 def write(file: Path, text: str) -> None:

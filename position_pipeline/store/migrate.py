@@ -48,9 +48,7 @@ def require_revision(connection: Connection) -> None:
     if found is None:
         raise WrongRevision("The database has no tables of position_pipeline yet. Run: position-pipeline db upgrade", empty=True)
     if found < REVISION:
-        raise WrongRevision(
-            f"The database is at revision {found}, this version needs {REVISION}. Run: position-pipeline db upgrade"
-        )
+        raise WrongRevision(f"The database is at revision {found}, this version needs {REVISION}. Run: position-pipeline db upgrade")
     raise WrongRevision(
         f"The database is at revision {found}, which is newer than this version's {REVISION}. "
         "Update position_pipeline; an older version must not write to it."

@@ -60,10 +60,12 @@ class Pages:
     def histories(self, instruments: Iterable[str]) -> dict[str, tuple[Entry, ...]]:
         """Everything that is believed to have happened to some instruments, in the order of booking."""
         histories: dict[str, list[Entry]] = {instrument: [] for instrument in sorted(instruments)}
-        for row in self._rows("believed_executions", histories):
-            histories[row["instrument"]].append(rows.fill(row))
-        for row in self._rows("adjustments_of", histories):
-            histories[row["instrument"]].append(rows.adjustment(row))
+        if histories:
+            values = {"account": self.account, "instruments": list(histories)}
+            for row in self.connection.stream(SQL["believed_executions"], values):
+                histories[row["instrument"]].append(rows.fill(row))
+            for row in self.connection.stream(SQL["adjustments_of"], values):
+                histories[row["instrument"]].append(rows.adjustment(row))
         return {instrument: in_order(history) for instrument, history in histories.items()}
 
     def supersede(self, instruments: Iterable[str], now: Written, at: datetime) -> Written:

@@ -96,7 +96,7 @@ def rebuilt(
     histories = _histories(connection, account, instruments, known_at)
     if as_of is not None:
         histories = {id_: tuple(entry for entry in history if entry.time <= as_of) for id_, history in histories.items()}
-    flat = flat_positions(connection, account, instruments.values())
+    flat = flat_positions(connection, account, instruments.values(), known_at)
     for booked in fold_histories(histories, flat):
         instrument = booked.position.instrument
         history = histories[instrument]
@@ -110,7 +110,7 @@ def before(connection: Connection, account: str, instrument: str, entry_id: str,
     histories = _histories(connection, account, instruments, known_at)
     (key,) = (order_key(entry) for entry in histories[instrument] if id_of(entry) == entry_id)
     until = {id_: tuple(entry for entry in history if order_key(entry) < key) for id_, history in histories.items()}
-    booked = fold_histories(until, flat_positions(connection, account, instruments.values()))
+    booked = fold_histories(until, flat_positions(connection, account, instruments.values(), known_at))
     return next(each.position for each in booked if each.position.instrument == instrument)
 
 
@@ -127,7 +127,7 @@ def _known(connection: Connection, account: str, instruments: Mapping[str, Instr
     values = {"account": account, "instruments": sorted(instruments), "at": at}
     histories: dict[str, list[Entry]] = {instrument: [] for instrument in sorted(instruments)}
     if histories:
-        for row in connection.rows(SQL["executions_known"], values):
+        for row in connection.stream(SQL["executions_known"], values):
             histories[row["instrument"]].append(rows.fill_as_known(row, at))
         for row in connection.rows(SQL["adjustments_known"], values):
             histories[row["instrument"]].append(rows.adjustment(row))
@@ -137,9 +137,12 @@ def _known(connection: Connection, account: str, instruments: Mapping[str, Instr
 def stored(connection: Connection, account: str, group: Sequence[str]) -> dict[str, Stored]:
     """What the tables have of the positions of one group."""
     values = {"account": account, "instruments": list(group)}
-    found = {name: connection.rows(BOOK[name], values) for name in ("positions_of", "lots_of", "believed_closes", "believed_events")}
-    of = {name: {id_: [row for row in several if row["instrument"] == id_] for id_ in group} for name, several in found.items()}
-    return {
-        id_: Stored(next(iter(of["positions_of"][id_]), None), of["lots_of"][id_], of["believed_closes"][id_], of["believed_events"][id_])
-        for id_ in group
-    }
+    of: dict[str, dict[str, list[Row]]] = {name: {id_: [] for id_ in group} for name in _ROWS}
+    for name, by_instrument in of.items():
+        for row in connection.stream(BOOK[name], values):
+            by_instrument[row["instrument"]].append(row)
+    positions, lots, closes, events = (of[name] for name in _ROWS)
+    return {id_: Stored(next(iter(positions[id_]), None), lots[id_], closes[id_], events[id_]) for id_ in group}
+
+
+_ROWS = ("positions_of", "lots_of", "believed_closes", "believed_events")

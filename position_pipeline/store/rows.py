@@ -286,4 +286,4 @@ def _fees_json(fees: Fees) -> Json | None:
 
 
 def _fees(value: Mapping[str, str] | None) -> Fees:
-    return tuple((currency, Decimal(amount)) for currency, amount in sorted((value or {}).items()))
+    return tuple((currency, Decimal(amount)) for currency, amount in sorted(value.items())) if value else ()

@@ -77,6 +77,7 @@ accounts = sa.Table(
     column("base_currency", Text, nullable=True),
     column("cost_method", Text, "which lots a closing fill consumes", server_default="fifo"),
     column("cost_methods", JSONB, "other methods than cost_method, by kind of instrument (sec_type)", server_default="{}"),
+    column("earlier_methods", JSONB, "both as they were before, oldest first, each with until when", server_default="[]"),
     column("first_seen_at", Time, server_default=NOW),
     column("first_proven_at", Time, "when the first proven snapshot was reconciled (first contact)", nullable=True),
     column("last_synced_at", Time, "when the last proven snapshot was taken that was reconciled", nullable=True),

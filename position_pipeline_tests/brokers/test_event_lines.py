@@ -57,7 +57,9 @@ def test_csv_and_json_lines_say_the_same():
     assert read(csv)[1] == Refused(3, "numerator is missing")
 
 
-@pytest.mark.parametrize("text", ["0.123456789012345678901234", "1e-24", "9999999999999999.999999999999999999999999", "-0.1", "1E+3", ".5", "+7"])
+@pytest.mark.parametrize(
+    "text", ["0.123456789012345678901234", "1e-24", "9999999999999999.999999999999999999999999", "-0.1", "1E+3", ".5", "+7"]
+)
 def test_a_number_keeps_every_digit_in_quotes_or_not(text):
     assert event(**FILL | {"price": text}).price == Decimal(text)
     if text[0] not in ".+":

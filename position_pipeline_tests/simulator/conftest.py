@@ -14,9 +14,7 @@ from .raw_client import RawClient
 
 NOON = datetime(2026, 3, 4, 17, 0, tzinfo=UTC)  # 12:00 in New York, a Wednesday
 
-AAPL = Instrument(
-    265598, "AAPL", primary_exchange="NASDAQ", local_symbol="AAPL", trading_class="NMS", price=Decimal("230.10")
-)
+AAPL = Instrument(265598, "AAPL", primary_exchange="NASDAQ", local_symbol="AAPL", trading_class="NMS", price=Decimal("230.10"))
 SAP = Instrument(
     14204,
     "SAP",

@@ -53,9 +53,7 @@ def test_account_values_follow_from_cash_positions_and_rates(broker: Simulator, 
     assert values["TotalCashValue", "USD"] == 100000
 
 
-def test_a_client_can_check_gross_position_value_against_the_list_of_positions(
-    start: Callable[..., Simulator], connect: Connect
-) -> None:
+def test_a_client_can_check_gross_position_value_against_the_list_of_positions(start: Callable[..., Simulator], connect: Connect) -> None:
     broker = start(default_scenario())
     broker.advance(300)
     ib = connect(broker, account="U1000002")
@@ -105,9 +103,7 @@ def test_todays_executions_come_with_their_commissions(broker: Simulator, connec
     assert fill.commissionReport.realizedPNL == 1543.65
 
 
-def test_executions_are_listed_since_midnight_in_the_gateways_zone(
-    start: Callable[..., Simulator], connect: Connect
-) -> None:
+def test_executions_are_listed_since_midnight_in_the_gateways_zone(start: Callable[..., Simulator], connect: Connect) -> None:
     for since, listed in (("midnight", 1), ("week", 2), ("always", 3)):
         broker = start(executions_since=since)
         broker.execute("U1", "AAPL", "BUY", 1, "230", time=datetime(2026, 2, 20, 17, tzinfo=UTC))
@@ -136,9 +132,7 @@ def test_an_ordinary_client_hears_only_that_a_position_changed(broker: Simulator
     assert ib.fills() == []
 
 
-def test_client_zero_and_the_master_hear_the_execution_and_its_commission(
-    start: Callable[..., Simulator], connect: Connect
-) -> None:
+def test_client_zero_and_the_master_hear_the_execution_and_its_commission(start: Callable[..., Simulator], connect: Connect) -> None:
     broker = start(master_client_id=9)
     for client_id in (0, 9):
         ib = connect(broker, clientId=client_id)
@@ -150,9 +144,7 @@ def test_client_zero_and_the_master_hear_the_execution_and_its_commission(
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_execution_events_fire_only_for_an_order_the_client_knows(
-    broker: Simulator, connect: Connect, known: bool
-) -> None:
+def test_execution_events_fire_only_for_an_order_the_client_knows(broker: Simulator, connect: Connect, known: bool) -> None:
     ib = connect(broker, clientId=0)
     heard: list[str] = []
     ib.execDetailsEvent += lambda trade, fill: heard.append("execution")
@@ -163,9 +155,7 @@ def test_execution_events_fire_only_for_an_order_the_client_knows(
     assert [trade.orderStatus.status for trade in ib.trades()] == (["Filled"] if known else [])
 
 
-def test_client_zero_hears_what_another_client_ordered_and_a_third_does_not(
-    broker: Simulator, connect: Connect
-) -> None:
+def test_client_zero_hears_what_another_client_ordered_and_a_third_does_not(broker: Simulator, connect: Connect) -> None:
     third, zero = connect(broker, clientId=1), connect(broker, clientId=0)
     broker.execute("U1", "AAPL", "BUY", 10, "230.10", client_id=7)
     until(zero, zero.fills)
@@ -225,9 +215,7 @@ def test_a_correction_is_another_execution_of_the_same_order(broker: Simulator, 
     assert (quantity, average) == (Decimal(104), Decimal("181.92307692"))
 
 
-def test_corrections_may_be_listed_in_their_last_version_only(
-    start: Callable[..., Simulator], connect: Connect
-) -> None:
+def test_corrections_may_be_listed_in_their_last_version_only(start: Callable[..., Simulator], connect: Connect) -> None:
     for corrections, suffixes in (("both", [".01", ".02"]), ("latest", [".02"])):
         broker = start(corrections=corrections)
         broker.correct(broker.execute("U1", "AAPL", "BUY", 3, "230"), price="231")
@@ -291,9 +279,7 @@ def test_daily_bars_are_the_same_whenever_they_are_asked_for(broker: Simulator, 
     ib = connect(broker)
     stock = library.Stock("AAPL", "SMART", "USD")
     week = ib.reqHistoricalData(stock, "", "7 D", "1 day", "TRADES", True)
-    assert [bar.date.isoformat() for bar in week] == [
-        f"2026-{day}" for day in ("02-26", "02-27", "03-02", "03-03", "03-04")
-    ]
+    assert [bar.date.isoformat() for bar in week] == [f"2026-{day}" for day in ("02-26", "02-27", "03-02", "03-03", "03-04")]
     again = ib.reqHistoricalData(stock, "20260304-23:00:00", "2 D", "1 day", "TRADES", True)
     assert list(again) == list(week)[-2:]
     for bar in week:
@@ -368,9 +354,7 @@ def test_a_read_only_reader_leaves_no_order_request(broker: Simulator, connect: 
     assert {request.message_id for request in broker.requests} == {7, 15, 61, 76}
 
 
-def test_a_read_only_gateway_answers_order_lists_with_321_and_no_end(
-    start: Callable[..., Simulator], connect: Connect
-) -> None:
+def test_a_read_only_gateway_answers_order_lists_with_321_and_no_end(start: Callable[..., Simulator], connect: Connect) -> None:
     broker = start(read_only=True)
     ib = library.IB()
     codes: list[int] = []

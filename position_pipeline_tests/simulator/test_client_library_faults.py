@@ -66,9 +66,7 @@ def test_an_empty_list_looks_like_everything_was_sold(start: Start, connect: Con
     assert float(gross) > 0  # the contradiction a reader can see
 
 
-def test_an_undecodable_row_vanishes_with_an_error_in_the_log(
-    start: Start, connect: Connect, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_undecodable_row_vanishes_with_an_error_in_the_log(start: Start, connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
         ib = connect(start(faults=["garble:positions:row=3"]))
     assert len(ib.positions()) == 4
@@ -85,9 +83,7 @@ def test_a_garbage_length_puts_the_stream_out_of_step(start: Start, connect: Con
 
 
 @pytest.mark.parametrize("how", ["drop", "reset"])
-def test_a_drop_in_the_middle_of_a_snapshot_raises_and_wipes_everything(
-    broker: Simulator, connect: Connect, how: str
-) -> None:
+def test_a_drop_in_the_middle_of_a_snapshot_raises_and_wipes_everything(broker: Simulator, connect: Connect, how: str) -> None:
     ib = connect(broker)
     assert len(ib.positions()) == 5
     broker.inject(f"{how}:positions:after=2")
@@ -130,9 +126,7 @@ def test_a_position_that_is_no_longer_listed_stays_in_the_clients_merge(broker: 
     assert KO.con_id in {row.contract.conId for row in ib.positions()}
 
 
-def test_a_position_closed_while_away_is_a_ghost_for_a_client_that_reconnects(
-    broker: Simulator, connect: Connect
-) -> None:
+def test_a_position_closed_while_away_is_a_ghost_for_a_client_that_reconnects(broker: Simulator, connect: Connect) -> None:
     ib = connect(broker)
     ib.disconnect()
     broker.execute("U1", "KO", "BUY", 40, "60")
@@ -225,12 +219,8 @@ def test_an_unknown_zone_loses_every_execution_silently(start: Start, connect: C
     assert ib.fills() == []
 
 
-@pytest.mark.parametrize(
-    ("fault", "zone", "hour"), [("no-zone", "US/Eastern", 17), ("utc-form", "UTC", 17), ("no-zone", "UTC", 12)]
-)
-def test_a_time_without_a_zone_is_read_in_the_zone_the_client_assumes(
-    start: Start, fault: str, zone: str, hour: int
-) -> None:
+@pytest.mark.parametrize(("fault", "zone", "hour"), [("no-zone", "US/Eastern", 17), ("utc-form", "UTC", 17), ("no-zone", "UTC", 12)])
+def test_a_time_without_a_zone_is_read_in_the_zone_the_client_assumes(start: Start, fault: str, zone: str, hour: int) -> None:
     broker = start(faults=[fault])
     broker.execute("U1", "AAPL", "BUY", 1, "230")
     ib = library.IB()

@@ -11,9 +11,7 @@ D = Decimal
 NOW = datetime(2026, 3, 4, 17, 0, tzinfo=UTC)
 
 
-def fill(
-    side: str, quantity: str, price: str, commission: str, exec_id: str = "a.b.01.01", *, day: int = 0
-) -> Execution:
+def fill(side: str, quantity: str, price: str, commission: str, exec_id: str = "a.b.01.01", *, day: int = 0) -> Execution:
     return Execution(exec_id, "U1", 1, side, D(quantity), D(price), NOW + timedelta(days=day), D(commission), "USD")
 
 

@@ -34,9 +34,7 @@ def test_it_is_ready_with_accounts_and_an_id(client: OfficialClient) -> None:
 def test_it_reads_positions_to_the_last_digit(broker: Simulator, client: OfficialClient) -> None:
     client.reqPositions()
     client.wait_for("positionEnd")
-    read = [
-        (account, Decimal(repr(quantity)), Decimal(repr(cost))) for account, _, quantity, cost in client.of("position")
-    ]
+    read = [(account, Decimal(repr(quantity)), Decimal(repr(cost))) for account, _, quantity, cost in client.of("position")]
     held = [(account, *holding) for account in ("U1", "U2") for holding in broker.holdings(account).values()]
     assert read == held
 

@@ -113,10 +113,7 @@ def test_a_file_that_is_not_there_is_named() -> None:
 
 
 def test_a_round_must_fit_into_its_time() -> None:
-    text = (
-        GOOD
-        + '[rounds]\nevery = 10\n[[rounds.events]]\nat = 12\naccount = "U1"\nsymbol = "AAPL"\nside = "BUY"\nquantity = 1\n'
-    )
+    text = GOOD + '[rounds]\nevery = 10\n[[rounds.events]]\nat = 12\naccount = "U1"\nsymbol = "AAPL"\nside = "BUY"\nquantity = 1\n'
     with pytest.raises(ScenarioError, match=r"line 43: rounds.every: must be above the last event's at \(12\)"):
         load_scenario(text)
 

@@ -12,7 +12,8 @@ from decimal import Decimal
 
 import pytest
 
-from position_pipeline.accounting.model import AdjustmentKind
+from position_pipeline.accounting.model import AdjustmentKind, Method
+from position_pipeline.verify import verify
 from position_pipeline_tests.scenarios import AAPL, ACCOUNT, BTC, CALL, EVERYTHING, adjustment, buy, moment, sell
 from position_pipeline_tests.store.histories import batches, history
 from position_pipeline_tests.store.tables import query
@@ -143,6 +144,28 @@ def test_what_is_said_of_a_time_is_what_was_said_at_that_time(store, database, s
     for at, positions, closes in said:
         assert answers(store.read.positions_then(as_of=None, known_at=at, all_=True)) == positions
         assert answers(store.read.closes(known_at=at)) == closes
+
+
+def test_another_method_books_anew_and_what_was_believed_by_the_old_one_stays(book, database):
+    """FIFO closes b1: 1300 - 1000 = 300. LIFO closes b2: 1300 - 1200 = 100."""
+    book.record(FIRST, replace(SECOND, commission=Decimal(0), commission_currency="USD"), SALE, buy(BTC, "0.1", 5))
+    before = now(database)
+    assert book.store.set_cost_method(ACCOUNT, Method.LIFO) == 2
+    assert closed(book) == [("b2", 10, 100, 99)]
+    assert closed(book, known_at=before) == [("b1", 10, 300, 298)]
+    assert [row[4] for row in held(book, known_at=before)] == [298, 0]
+    assert [row[4] for row in held(book)] == [99, 0]
+    assert book.store.set_cost_method(ACCOUNT, Method.LIFO) == 0
+    assert verify(book.store).found == 0
+
+
+def test_a_kind_of_instrument_may_have_a_method_of_its_own(book):
+    book.record(FIRST, buy(BTC, 1, 10, name="x"), buy(BTC, 1, 20, at=60, name="y"))
+    assert book.store.set_cost_method(ACCOUNT, Method.AVERAGE, "CRYPTO") == 1
+    book.record(sell(BTC, 1, 30, at=120))
+    assert closed(book) == [("x", 1, 15, 15)]
+    assert {row["symbol"]: row["method"] for row in book.store.read.positions(all_=True)} == {"AAPL": "fifo", "BTC": "average"}
+    assert verify(book.store).found == 0
 
 
 def answers(rows: list[dict]) -> list[dict]:

@@ -11,11 +11,12 @@ import psycopg2
 import pytest
 
 from position_pipeline.accounting.booking import fold, in_order
+from position_pipeline.accounting.faults import faults
 from position_pipeline.accounting.model import Fill, Instrument, Method, Position
 from position_pipeline.store import Store, bulk, bulk_text, queries
-from position_pipeline.store.bulk_arrivals import Seen
+from position_pipeline.store.bulk_arrivals import Seen, is_plainly_sound
 from position_pipeline.store.bulk_kernel import fold_sorted
-from position_pipeline_tests.scenarios import AAPL, ACCOUNT, BTC, ES, EURUSD, EVERYTHING, KO, OTHER_ACCOUNT, SAP, buy, sell
+from position_pipeline_tests.scenarios import AAPL, ACCOUNT, BTC, ES, EURUSD, EVERYTHING, KO, OTHER_ACCOUNT, SAP, buy, moment, sell
 from position_pipeline_tests.store.histories import history
 from position_pipeline_tests.store.tables import BELIEVED, TABLES, believed, listening, rows, versions
 
@@ -169,11 +170,16 @@ def test_a_delivery_of_many_accounts_is_told_and_kept_together(store, database):
 def test_a_delivery_that_fails_leaves_nothing(store):
     twins(store)
     before = versions(store, *TABLES)
-    with pytest.raises(KeyError), store.delivering() as delivery:
-        delivery.add(ACCOUNT, invented(1, ACCOUNT), EVERYTHING)
-        raise KeyError
+    with pytest.raises(LookupError, match="NOBODY"):
+        deliver_to_somebody_and_nobody(store)
     assert versions(store, *TABLES) == before
     assert len(keys(store)) > 5
+
+
+def deliver_to_somebody_and_nobody(store):
+    with store.delivering() as delivery:
+        delivery.add(ACCOUNT, invented(1, ACCOUNT), EVERYTHING)
+        delivery.add("NOBODY", invented(1, "NOBODY"))
 
 
 def test_lots_that_a_fill_names_are_closed_first_and_wrong_names_are_kept_as_refused(store):
@@ -190,22 +196,55 @@ def test_a_fill_that_is_wrong_by_itself_is_refused_and_the_others_are_booked(sto
     assert len(both_ways(store, [*wrong, *invented(5, ACCOUNT)]).refused) == 2
 
 
+@pytest.mark.parametrize("name", ["quantity", "price", "multiplier", "commission"])
+@pytest.mark.parametrize(
+    "number", ["NaN", "-NaN", "sNaN", "Infinity", "-Infinity", "-1", "0", "1E+50", "1E-90", "1" * 45, "0." + "1" * 45, "7.5"]
+)
+def test_what_is_plainly_sound_has_no_faults(name, number):
+    fill = replace(buy(AAPL, 1, 10), **{name: D(number)})
+    assert not (is_plainly_sound(fill) and faults(fill))
+    assert is_plainly_sound(buy(AAPL, 1, 10))
+    assert not is_plainly_sound(replace(fill, currency=""))
+
+
 def test_what_postgresql_refuses_in_its_own_time_is_raised_and_leaves_nothing(store):
+    """The keys are checked at the end: what refers to nothing is found then."""
     twins(store)
     before, foreign = versions(store, *TABLES), keys(store)
-    with pytest.raises(psycopg2.errors.ForeignKeyViolation), store.delivering() as delivery:
-        delivery._writer.copy("executions", bulk_text.EXECUTIONS, [bulk_text.Lines(None, {}).execution(buy(AAPL, 1, 10)).replace("None", "now")])
-        delivery.finish()
+    with pytest.raises(psycopg2.errors.ForeignKeyViolation):
+        deliver_what_nobody_described(store)
     assert versions(store, *TABLES) == before
     assert keys(store) == foreign
+
+
+def deliver_what_nobody_described(store):
+    with store.delivering() as delivery:
+        delivery._writer.copy("executions", bulk_text.EXECUTIONS, [bulk_text.Lines(moment(0), {}).execution(buy(AAPL, 1, 10))])
+        delivery.finish()
+
+
+def test_a_line_that_postgresql_cannot_read_is_raised_by_a_later_call(store):
+    with pytest.raises(psycopg2.DataError):
+        deliver_nonsense(store)
+    assert query_one(store)
+
+
+def deliver_nonsense(store):
+    with store.delivering() as delivery:
+        delivery._writer.copy("executions", bulk_text.EXECUTIONS, ["nonsense\n"])
+        delivery.settle()
+
+
+def query_one(store):
+    return rows(store, "SELECT 1 AS one") == [{"one": 1}]
 
 
 # Keys
 
 
 def keys(store: Store) -> list:
-    sql = "SELECT conrelid::regclass::text AS on, conname, pg_get_constraintdef(oid) AS as, convalidated FROM pg_constraint WHERE contype = 'f' ORDER BY 1, 2"
-    return [tuple(row.values()) for row in rows(store, sql.replace(" AS on", ' AS "on"').replace(" AS as", ' AS "as"'))]
+    sql = "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid), convalidated FROM pg_constraint WHERE contype = 'f' ORDER BY 1, 2"
+    return [tuple(row.values()) for row in rows(store, sql)]
 
 
 def test_all_foreign_keys_are_there_again_and_checked(store):
@@ -239,7 +278,8 @@ def test_who_is_reading_is_not_waited_for(store, database):
 
 def test_the_columns_of_lines_are_those_of_statements():
     sql = queries.load("book")
-    for statement, columns in (("add_executions", bulk_text.EXECUTIONS), ("add_closes", bulk_text.CLOSES), ("add_events", bulk_text.EVENTS), ("add_lots", bulk_text.LOTS)):
+    executions, closes, events, lots = bulk_text.EXECUTIONS, bulk_text.CLOSES, bulk_text.EVENTS, bulk_text.LOTS
+    for statement, columns in {"add_executions": executions, "add_closes": closes, "add_events": events, "add_lots": lots}.items():
         assert " ".join(re.search(r"\(([^)]*)\)", sql[statement])[1].split()) == columns
 
 
@@ -247,7 +287,10 @@ def test_the_columns_of_lines_are_those_of_statements():
 def test_any_text_arrives_as_it_is(store, text):
     strange = Instrument(f"x:{text}", text or "-", "STK", "USD")
     twins(store)
-    fills = [buy(strange, "1E+3", "1E-20", name=f"i{text}", order_id=text, source=text), sell(strange, "5E+2", "2", at=1, name=f"j{text}", fee_currency=text)]
+    fills = [
+        buy(strange, "1E+3", "1E-20", name=f"i{text}", order_id=text, source=text),
+        sell(strange, "5E+2", "2", at=1, name=f"j{text}", fee_currency=text),
+    ]
     store.record(ACCOUNT, fills, (), [strange])
     deliver(store, [replace(fill, account=OTHER_ACCOUNT) for fill in fills], OTHER_ACCOUNT, at_a_time=1, instruments=[strange])
     assert believed(store, OTHER_ACCOUNT) == believed(store, ACCOUNT)
@@ -278,4 +321,3 @@ def test_an_id_that_was_there_is_always_found_and_others_hardly_ever():
     assert seen.found(["c", "b"]) == {"b"}
     assert len(seen.found(f"e{number}" for number in range(20_000))) < 5
     assert len(seen.found(f"e{number}" for number in range(20_000))) == 20_000
-

@@ -13,6 +13,14 @@ SET connection = CASE WHEN excluded.connection = '' THEN accounts.connection ELS
 WHERE (excluded.connection <> '' AND excluded.connection <> accounts.connection)
    OR (accounts.base_currency IS NULL AND excluded.base_currency IS NOT NULL)
 
+-- name: set_methods
+-- What they were until now is kept beside them, so that it can be told what was believed at any time.
+UPDATE accounts a
+SET cost_method = %(cost_method)s, cost_methods = %(cost_methods)s,
+    earlier_methods = earlier_methods || jsonb_build_array(jsonb_build_object(
+        'until', %(at)s::timestamptz, 'cost_method', a.cost_method, 'cost_methods', a.cost_methods))
+WHERE account = %(account)s
+
 -- name: account
 SELECT * FROM accounts WHERE account = %(account)s
 

@@ -70,7 +70,7 @@ WHERE (%(all)s OR b.status = 'open') AND (%(accounts)s::text[] IS NULL OR b.acco
 ORDER BY b.status, b.first_seen_at, b.account, i.symbol
 
 -- name: accounts
-SELECT a.account, a.broker, a.connection, a.base_currency, a.cost_method, a.first_seen_at, a.first_proven_at, a.last_synced_at,
+SELECT a.account, a.broker, a.connection, a.base_currency, a.cost_method, a.cost_methods, a.first_seen_at, a.first_proven_at, a.last_synced_at,
        (SELECT count(*) FROM positions p WHERE p.account = a.account AND p.quantity <> 0) AS positions,
        (SELECT count(*) FROM breaks b WHERE b.account = a.account AND b.status = 'open') AS open_breaks,
        s.outcome AS last_outcome, s.finished_at AS last_attempt_at, s.errors AS last_errors
@@ -115,96 +115,47 @@ SELECT EXISTS (
 SELECT DISTINCT ON (s.account) s.account, s.id, s.connection, s.taken_at, s.status, s.reason, s.holdings, s.errors
 FROM snapshots s ORDER BY s.account, s.id DESC
 
--- name: restated
--- Instruments with entries that change lots where they are, or that move them: their sums are not in the statement below.
-SELECT DISTINCT account, instrument FROM adjustments
-WHERE kind NOT IN ('opening_balance', 'opening_lot', 'expiry', 'assignment', 'exercise') OR (kind = 'opening_balance' AND cost IS NOT NULL)
+-- name: to_fold
+-- Instruments whose sums are not in the statement below: their lots were changed, moved or named, or something of their cost or of a pooled
+-- commission is not known.
+SELECT account, instrument FROM adjustments
+WHERE kind NOT IN ('opening_balance', 'opening_lot', 'expiry') OR (kind = 'opening_balance' AND cost IS NOT NULL) OR commission IS NULL
+UNION SELECT account, instrument FROM executions WHERE premium_from IS NOT NULL
+UNION SELECT account, instrument FROM executions WHERE closes_lots IS NOT NULL
+UNION SELECT account, instrument FROM positions WHERE unknown_closes > 0 OR basis_quality = 'unknown'
+UNION SELECT account, instrument FROM executions JOIN positions USING (account, instrument)
+      WHERE commission IS NULL AND method = 'average'
 
 -- name: cash_flows
--- The sums behind the cash identity, per account and instrument (accounting.invariants.CashFlow says what each is). Amounts are signed
--- like a cost. A commission in another currency, or one that has not come, is not in this currency's cash.
+-- The sums behind the cash identity, per account and instrument (accounting.cash.CashFlow says what each is). Amounts are signed like a
+-- cost. A commission in another currency, or one that has not come, is not in this currency's cash.
 WITH believed AS MATERIALIZED (
     SELECT DISTINCT ON (account, execution_id)
-           account, instrument, execution_id, revision, premium_from,
-           CASE side WHEN 'BUY' THEN quantity ELSE -quantity END AS quantity, price * multiplier AS unit,
+           account, instrument, CASE side WHEN 'BUY' THEN quantity ELSE -quantity END AS quantity, price * multiplier AS unit,
            CASE WHEN commission_currency = currency THEN commission ELSE 0 END AS commission
     FROM executions ORDER BY account, execution_id, revision DESC
-), realised AS MATERIALIZED (
-    SELECT c.*, p.method = 'average' AS pooled, a.kind AS closing_kind, a.quantity AS closing_quantity,
-           a.commission AS adjustment_commission, coalesce(f.unit, c.exit_price * a.multiplier) AS exit_unit, o.unit AS opening_unit
-    FROM closes c
-    JOIN positions p USING (account, instrument)
-    LEFT JOIN believed f ON f.account = c.account AND f.execution_id = c.execution_id AND f.revision = c.execution_revision
-    LEFT JOIN believed o ON o.account = c.account AND o.execution_id = c.opening_id AND o.revision = c.opening_revision
-    LEFT JOIN adjustments a ON a.account = c.account AND a.id = c.execution_adjustment
-    WHERE c.superseded_at IS NULL
-), open_lots AS MATERIALIZED (
-    SELECT l.*, p.method = 'average' AS pooled, o.unit AS opening_unit
-    FROM lots l
-    JOIN positions p USING (account, instrument)
-    LEFT JOIN believed o ON o.account = l.account AND o.execution_id = l.opening_id AND o.revision = l.opening_revision
-), option_ends AS (
-    -- What expiries, assignments and exercises cost, as far as they ended contracts that were there.
-    SELECT account, instrument, execution_adjustment AS id,
-           round(coalesce(min(adjustment_commission), 0) * sum(quantity) / -min(closing_quantity), 10) AS commission,
-           sum(premium) FILTER (WHERE closing_kind <> 'expiry') AS premium,
-           bool_and(basis <> 'unknown') AND sum(quantity) = -min(closing_quantity) AS premium_is_known
-    FROM realised WHERE closing_kind IN ('expiry', 'assignment', 'exercise')
-    GROUP BY account, instrument, execution_adjustment
+), expired AS (
+    -- What expiries cost that ended contracts which were there, be it fewer than they say.
+    SELECT account, instrument, commission FROM adjustments a
+    WHERE kind = 'expiry' AND EXISTS (
+        SELECT FROM closes c WHERE c.account = a.account AND c.execution_adjustment = a.id AND c.superseded_at IS NULL
+    )
 ), entered AS (
-    -- What opening balances and lots booked, by their events: a balance books only what the fills do not explain, and what it takes off
-    -- an opposite position went for a price that nobody knows.
-    SELECT e.account, e.instrument, min(a.commission) AS commission,
-           CASE WHEN min(a.kind) = 'opening_lot' OR bool_and(abs(e.quantity_after) > abs(e.quantity_before))
-                THEN coalesce(min(a.cost), sum((e.quantity_after - e.quantity_before) * a.price * a.multiplier)) END AS amount
+    -- What opening balances and lots booked, by their events: a balance books only what the fills do not explain.
+    SELECT e.account, e.instrument, coalesce(min(a.commission), 0) AS commission,
+           coalesce(min(a.cost), sum((e.quantity_after - e.quantity_before) * a.price * a.multiplier), 0) AS amount
     FROM position_events e JOIN adjustments a ON a.account = e.account AND a.id = e.cause
     WHERE e.superseded_at IS NULL AND a.kind IN ('opening_balance', 'opening_lot')
     GROUP BY e.account, e.instrument, a.id
-), taken AS (
-    SELECT b.account, b.instrument, b.execution_id, o.premium
-    FROM believed b JOIN option_ends o ON o.account = b.account AND o.id = b.premium_from
-    WHERE b.quantity <> 0 AND o.premium_is_known
-), went_unknown AS (
-    -- A close without a P&L: what it brought, less what is known of what it had cost. Where the cost is not known because a share leg
-    -- lacks its premium, the rest of that cost was paid all the same.
-    SELECT account, instrument,
-           CASE WHEN closing_kind = 'opening_balance' THEN 0
-                ELSE quantity * exit_unit - premium - coalesce(closing_commission, 0) END
-           - coalesce(opening_commission, 0)
-           - coalesce(cost, CASE WHEN pooled THEN 0 ELSE quantity * opening_unit END, 0) AS amount
-    FROM realised WHERE gross_pnl IS NULL
-    UNION ALL
-    SELECT account, instrument, -quantity * opening_unit FROM open_lots WHERE cost IS NULL AND NOT pooled
-    UNION ALL
-    -- A pool of unknown cost no longer tells what is known of it: that is all that went in, less all that came out while it was known.
-    SELECT account, instrument, -sum(amount) FROM (
-        SELECT e.account, e.instrument, (e.quantity_after - e.quantity_before) * b.unit AS amount
-        FROM position_events e JOIN believed b ON b.account = e.account AND b.execution_id = e.cause
-        WHERE e.superseded_at IS NULL AND abs(e.quantity_after) > abs(e.quantity_before)
-        UNION ALL SELECT account, instrument, premium FROM taken
-        UNION ALL SELECT account, instrument, -premium FROM realised WHERE execution_revision IS NOT NULL
-        UNION ALL SELECT account, instrument, amount FROM entered
-        UNION ALL SELECT account, instrument, -cost FROM realised
-        UNION ALL SELECT account, instrument, -cost FROM open_lots
-    ) pool
-    WHERE (account, instrument) IN (
-        SELECT account, instrument FROM realised WHERE pooled AND cost IS NULL
-        UNION SELECT account, instrument FROM open_lots WHERE pooled AND cost IS NULL
-    )
-    GROUP BY account, instrument
 ), flows AS (
-    SELECT account, instrument, -quantity * unit - coalesce(commission, 0) AS traded,
-           0 AS contributed, 0 AS handed_over, 0 AS taken_up, 0 AS unknown
-    FROM believed WHERE quantity <> 0
-    UNION ALL SELECT account, instrument, -commission, 0, coalesce(premium, 0), 0, 0 FROM option_ends
-    UNION ALL SELECT account, instrument, 0, coalesce(amount, 0) + coalesce(commission, 0), 0, 0, 0 FROM entered
-    UNION ALL SELECT account, instrument, 0, 0, 0, premium, 0 FROM taken
-    UNION ALL SELECT account, instrument, 0, 0, 0, 0, coalesce(amount, 0) FROM went_unknown
+    SELECT account, instrument, -quantity * unit - coalesce(commission, 0) AS traded, 0 AS contributed FROM believed WHERE quantity <> 0
+    UNION ALL SELECT account, instrument, -commission, 0 FROM expired
+    UNION ALL SELECT account, instrument, 0, amount + commission FROM entered
 )
 SELECT p.account, p.instrument, p.symbol, p.currency, p.basis_quality, p.unknown_closes, p.realized_pnl AS realized,
        coalesce((SELECT sum(cost) FROM lots l WHERE l.account = p.account AND l.instrument = p.instrument), 0) AS cost,
        p.open_commission, coalesce(sum(traded), 0) AS traded, coalesce(sum(contributed), 0) AS contributed,
-       coalesce(sum(handed_over), 0) AS handed_over, coalesce(sum(taken_up), 0) AS taken_up, coalesce(sum(unknown), 0) AS unknown
+       0::numeric AS handed_over, 0::numeric AS taken_up, 0::numeric AS unknown
 FROM positions p LEFT JOIN flows USING (account, instrument)
 GROUP BY p.account, p.instrument
 ORDER BY p.account, p.symbol, p.instrument

@@ -21,6 +21,7 @@ def upgrade() -> None:
     sa.Column('base_currency', sa.Text(), nullable=True),
     sa.Column('cost_method', sa.Text(), server_default='fifo', nullable=False, comment='which lots a closing fill consumes'),
     sa.Column('cost_methods', postgresql.JSONB(astext_type=sa.Text()), server_default='{}', nullable=False, comment='other methods than cost_method, by kind of instrument (sec_type)'),
+    sa.Column('earlier_methods', postgresql.JSONB(astext_type=sa.Text()), server_default='[]', nullable=False, comment='both as they were before, oldest first, each with until when'),
     sa.Column('first_seen_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('first_proven_at', sa.DateTime(timezone=True), nullable=True, comment='when the first proven snapshot was reconciled (first contact)'),
     sa.Column('last_synced_at', sa.DateTime(timezone=True), nullable=True, comment='when the last proven snapshot was taken that was reconciled'),
