@@ -66,10 +66,10 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(VENV)/bin/python -m pip install $(PIP_OPTIONS) --editable '.[dev]'
 	@touch $@
 
-$(IB_ASYNC_VENV)/installed: constraints.txt
+$(IB_ASYNC_VENV)/installed: constraints-ib-async.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and none was found."; exit 1; }
 	$(PYTHON) -m venv $(IB_ASYNC_VENV)
-	$(IB_ASYNC_VENV)/bin/python -m pip install $(PIP_OPTIONS) ib_async tzdata pytest
+	$(IB_ASYNC_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --constraint $< ib_async tzdata pytest
 	@touch $@
 
 clean:
