@@ -108,7 +108,9 @@ def _expected(one: Rebuilt, stored: Stored) -> dict[str, Iterable[Values]]:
 
 def _found(stored: Stored) -> dict[str, Sequence[Row]]:
     position = [] if stored.position is None else [stored.position]
-    return {"positions": position, "lots": stored.lots, "closes": stored.closes, "events": stored.events}
+    # What counts is the order of the lots; the numbers that keep it may have gaps.
+    lots = [{**row, "seq": place} for place, row in enumerate(stored.lots)]
+    return {"positions": position, "lots": lots, "closes": stored.closes, "events": stored.events}
 
 
 def _compared(table: str, expected: Iterable[Values], found: Iterable[Row]) -> Iterator[tuple[str, str, str, str]]:

@@ -7,6 +7,7 @@ which pages need booking (book.py), the booking itself (accounting.booking).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from position_pipeline.accounting.booking import in_order
@@ -40,13 +41,17 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """The pages of some instruments. `revisions` are those of the fills that opened the stored lots."""
+    """The pages of some instruments.
+
+    `revisions` are those of the fills that opened the stored lots, `places` the numbers that the lots of each instrument are sorted by.
+    """
 
     connection: Connection
     account: str
     instruments: Mapping[str, Instrument]
     positions: dict[str, Position] = field(default_factory=dict)
     revisions: dict[str, int | None] = field(default_factory=dict)
+    places: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def load(self) -> None:
         found = self._rows("lots_of", self.instruments)
@@ -54,6 +59,7 @@ class Pages:
         for row in found:
             lots.setdefault(row["instrument"], []).append(rows.lot(row))
             self.revisions[row["opening_id"]] = row["opening_revision"]
+            self.places[row["instrument"], row["opening_id"]] = row["seq"]
         for row in self._rows("positions_of", self.instruments):
             self.positions[row["instrument"]] = rows.position(row, tuple(lots.get(row["instrument"], ())))
 
@@ -97,12 +103,12 @@ class Pages:
         new: list[tuple[Any, ...]] = []
         for each in positions:
             known = self.positions.get(each.instrument)
-            stored = {lot.opening_id: (lot, self.revisions[lot.opening_id], seq) for seq, lot in enumerate(known.lots if known else ())}
-            for seq, lot in enumerate(each.lots):
-                was = stored.get(lot.opening_id)
-                if was is not None and was[:2] == (lot, revisions[lot.opening_id]):
+            stored = {lot.opening_id: lot for lot in (known.lots if known else ())}
+            places = [self.places.get((each.instrument, lot.opening_id)) for lot in each.lots]
+            for place, seq, lot in zip(places, numbered(places), each.lots, strict=True):
+                if stored.get(lot.opening_id) == lot and self.revisions[lot.opening_id] == revisions[lot.opening_id]:
                     del stored[lot.opening_id]
-                    moved += [(each.instrument, lot.opening_id, seq)] if was[2] != seq else []
+                    moved += [(each.instrument, lot.opening_id, seq)] if place != seq else []
                 else:
                     new.append(rows.lot_row(each, lot, seq, revisions))
             gone += [(each.instrument, opening_id) for opening_id in stored]
@@ -124,6 +130,22 @@ class Pages:
     def _rows(self, statement: str, instruments: Iterable[str]) -> list[Row]:
         names = list(instruments)
         return self.connection.rows(SQL[statement], {"account": self.account, "instruments": names}) if names else []
+
+
+def numbered(places: Sequence[int | None]) -> Sequence[int]:
+    """Rising numbers for lots in their order: those that are stored stay, so that closing the oldest of a thousand moves no other.
+
+    Only a new lot between two stored ones, or another order, makes all be numbered anew.
+    """
+    known = [place for place in places if place is not None]
+    if not known:
+        return range(len(places))
+    front = next(index for index, place in enumerate(places) if place is not None)
+    middle = places[front : front + len(known)]
+    if list(middle) != known or any(one >= other for one, other in pairwise(known)):
+        return range(len(places))
+    behind = len(places) - front - len(known)
+    return [*range(known[0] - front, known[0]), *known, *range(known[-1] + 1, known[-1] + 1 + behind)]
 
 
 def revisions_of(*histories: Iterable[Entry]) -> dict[str, int | None]:

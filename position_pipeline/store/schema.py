@@ -255,7 +255,7 @@ lots = sa.Table(
     column("account", Text, primary_key=True),
     column("instrument", Text, primary_key=True),
     column("opening_id", Text, "the fill or adjustment that opened it", primary_key=True),
-    column("seq", Integer, "place among the position's lots"),
+    column("seq", Integer, "sorts the position's lots; there may be gaps"),
     column("opening_revision", Integer, "of the fill; NULL: opened by an adjustment", nullable=True),
     column("opened_at", Time),
     column("quantity", Numeric),

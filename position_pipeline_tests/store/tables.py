@@ -23,12 +23,12 @@ BELIEVED = {
     "adjustments": "SELECT * FROM adjustments",
     "rejects": "SELECT account, symbol, reason FROM rejects WHERE resolved_at IS NULL",
     "positions": "SELECT * FROM positions",
-    "lots": "SELECT * FROM lots",
+    "lots": "SELECT l.*, row_number() OVER (PARTITION BY account, instrument ORDER BY seq) AS place FROM lots l",
     "closes": "SELECT * FROM closes WHERE superseded_at IS NULL",
     "position_events": "SELECT * FROM position_events WHERE superseded_at IS NULL",
 }
 # Numbers that the database hands out, when it did something, and whose it is.
-UNTOLD = {"id", "recorded_at", "believed_at", "earlier", "account"}
+UNTOLD = {"seq", "id", "recorded_at", "believed_at", "earlier", "account"}
 TABLES = (*BELIEVED, "accounts", "instruments", "breaks", "holdings")
 
 

@@ -363,7 +363,7 @@ def upgrade() -> None:
     sa.Column('account', sa.Text(), nullable=False),
     sa.Column('instrument', sa.Text(), nullable=False),
     sa.Column('opening_id', sa.Text(), nullable=False, comment='the fill or adjustment that opened it'),
-    sa.Column('seq', sa.Integer(), nullable=False, comment="place among the position's lots"),
+    sa.Column('seq', sa.Integer(), nullable=False, comment="sorts the position's lots; there may be gaps"),
     sa.Column('opening_revision', sa.Integer(), nullable=True, comment='of the fill; NULL: opened by an adjustment'),
     sa.Column('opened_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('quantity', sa.Numeric(), nullable=False),
