@@ -139,6 +139,8 @@ def positions(
         else:
             found = store.read.positions(accounts, all_=all_)
             rows = [show.with_age(row, settings.stale_after, datetime.now(UTC)) for row in found]
+        if not settings.calculate_realized_pnl:
+            rows = [{**row, "realized_pnl": None, "realized_pnl_gross": None} for row in rows]
     shown(rows, show.past_positions if then or known else show.positions, json=json)
 
 

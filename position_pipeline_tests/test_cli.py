@@ -148,6 +148,12 @@ def test_positions_are_what_was_traded_to_the_last_digit(traded):
     assert all(row["quantity"] == row["broker_quantity"] and row["status"] == "open" for row in found.values())
 
 
+def test_realised_profit_is_not_shown_where_the_setting_is_off_and_booked_all_the_same(traded):
+    shown = traded("positions", "--all", "--json", POSITION_SYNC_CALCULATE_REALIZED_PNL="false").json
+    assert {(row["realized_pnl"], row["realized_pnl_gross"]) for row in shown} == {(None, None)}
+    assert traded("closes", "--json", POSITION_SYNC_CALCULATE_REALIZED_PNL="false").json == traded("closes", "--json").json != []
+
+
 def test_closed_positions_are_listed_only_when_all_are_asked_for(traded):
     (closed,) = [row for row in traded("positions", "--all", "--json").json if row["status"] == "closed"]
     assert (closed["symbol"], closed["quantity"], closed["cost"], closed["average_price"]) == ("KO", "0", "0", None)
