@@ -42,6 +42,7 @@ ib-async: $(IB_ASYNC_VENV)/installed
 bench: $(VENV)/installed-dev
 	$(VENV)/bin/python -m benchmarks.sync
 	$(VENV)/bin/python -m benchmarks.accounting
+	$(VENV)/bin/python -m benchmarks.scale
 
 # nautilus_trader and beancount, for `make bench` alone; it makes them itself and does without them where it cannot.
 peers: $(PEERS_VENV)/installed
