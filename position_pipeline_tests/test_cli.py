@@ -682,6 +682,16 @@ def test_a_database_of_another_revision_is_refused_with_what_to_do(command, data
         assert said in done.err
 
 
+def test_up_refuses_a_database_of_another_revision_and_starts_nothing(command, database):
+    with psycopg2.connect(database) as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    done = command.process("up")
+    assert (done.code, done.out) == (1, "")
+    assert "newer than this version's" in done.err
+    assert not (Path(command.settings["POSITION_SYNC_HOME"]) / "run" / "supervisord.conf").exists()
+
+
 def test_a_database_that_may_only_be_read_is_told_in_words(command, database):
     with gateway() as broker:
         done = command.with_broker(broker)("sync", DATABASE_URL=f"{database}?options=-cdefault_transaction_read_only%3Don")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from position_pipeline.accounting.model import Adjustment, Fill, Instrument, Snapshot
 
-__all__ = ["Broker", "BrokerUnavailable", "Capture", "IncompleteSnapshot", "RefusedRow", "Statement"]
+__all__ = ["Broker", "BrokerUnavailable", "Capture", "RefusedRow", "Statement"]
 
 
 class BrokerUnavailable(Exception):
@@ -29,10 +29,6 @@ class BrokerUnavailable(Exception):
     def __str__(self) -> str:
         message = super().__str__()
         return f"{message} {self.remedy}" if self.remedy else message
-
-
-class IncompleteSnapshot(Exception):
-    """The answer for one account is not proven complete; the text says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
