@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import pytest
@@ -99,14 +100,17 @@ def raw(broker: Simulator) -> Iterator[RawClient]:
         yield client.ready()
 
 
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    return asyncio.new_event_loop()
+
+
 @pytest.fixture
 def connect() -> Iterator[Callable[..., Any]]:
     """Connect the library; `timeout` is short because some tests wait for it."""
-    # Its blocking calls need the thread's loop, which any asyncio.run() of an earlier test has taken away.
-    try:
-        asyncio.get_event_loop_policy().get_event_loop()
-    except RuntimeError:
-        asyncio.set_event_loop(asyncio.new_event_loop())
+    # Its blocking calls need a loop in this thread. Any asyncio.run() of another test takes the thread's loop away, which is then
+    # collected unclosed in the middle of some innocent third test: so there is one that stays.
+    asyncio.set_event_loop(_loop())
     from .ib_library import library
 
     connected: list[Any] = []
