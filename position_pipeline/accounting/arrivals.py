@@ -9,8 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from position_pipeline.accounting.exact import plain
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
     from position_pipeline.accounting.model import Adjustment, Entry, Fill
 
@@ -38,13 +41,14 @@ class Conflict:
 class Arrivals:
     """`new` was not known, `completed` replaces a known fill that lacked something, `conflicts` are refused.
 
-    `rebook` are the instruments whose book rests on something that has changed: a fill has another revision now, or other figures.
+    `rebook` are the instruments whose book rests on something that has changed, because a fill has another revision now, or other figures:
+    each with the time of the earliest that any revision of such a fill says, until which nothing has changed.
     """
 
     new: tuple[Fill, ...]
     completed: tuple[Fill, ...]
     conflicts: tuple[Conflict, ...]
-    rebook: frozenset[str]
+    rebook: Mapping[str, datetime]
 
 
 def sift(known: Mapping[Key, Fill], incoming: Iterable[Fill]) -> Arrivals:
@@ -62,7 +66,7 @@ def sift(known: Mapping[Key, Fill], incoming: Iterable[Fill]) -> Arrivals:
         if before is None:
             seen[key] = new[key] = fill
             continue
-        difference = _differs_in(before, fill, _FACTS_OF_FILL)
+        difference = _differs_in(before, fill, _FACTS_OF_FILL) or _names_others(before, fill)
         if difference:
             conflicts.append(Conflict(fill, f"execution {fill.execution_id} revision {fill.revision} {difference}"))
             continue
@@ -70,8 +74,9 @@ def sift(known: Mapping[Key, Fill], incoming: Iterable[Fill]) -> Arrivals:
         if after != before:
             seen[key] = after
             (new if key in new else completed)[key] = after
-    rebook = _revised(seen.values(), new.values()) | {fill.instrument for key, fill in completed.items() if _rebooks(known[key], fill)}
-    return Arrivals(tuple(new.values()), tuple(completed.values()), tuple(conflicts), frozenset(rebook))
+    changed = [each for key, fill in completed.items() if _rebooks(known[key], fill) for each in (known[key], fill)]
+    rebook = _earliest((*_revised(seen.values(), new.values()), *changed))
+    return Arrivals(tuple(new.values()), tuple(completed.values()), tuple(conflicts), rebook)
 
 
 def contradictions(known: Mapping[str, Adjustment], incoming: Iterable[Adjustment]) -> tuple[Conflict, ...]:
@@ -80,18 +85,25 @@ def contradictions(known: Mapping[str, Adjustment], incoming: Iterable[Adjustmen
     return tuple(Conflict(entry, f"{entry.kind} {entry.id} {difference}") for entry, difference in found if difference)
 
 
-def _revised(seen: Iterable[Fill], new: Iterable[Fill]) -> set[str]:
-    """The instruments of new fills of which there is more than one revision, and of those revisions."""
+def _revised(seen: Iterable[Fill], new: Iterable[Fill]) -> list[Fill]:
+    """All revisions of new fills of which there is more than one."""
     named: dict[str, list[Fill]] = {}
     for fill in seen:
         named.setdefault(fill.execution_id, []).append(fill)
-    revised = [named[fill.execution_id] for fill in new if len(named[fill.execution_id]) > 1]
-    return {fill.instrument for revisions in revised for fill in revisions}
+    return [each for fill in new if len(named[fill.execution_id]) > 1 for each in named[fill.execution_id]]
+
+
+def _earliest(fills: Iterable[Fill]) -> dict[str, datetime]:
+    """When the first of the fills of each instrument was."""
+    times: dict[str, datetime] = {}
+    for fill in fills:
+        times[fill.instrument] = min(fill.time, times.get(fill.instrument, fill.time))
+    return times
 
 
 def _rebooks(before: Fill, after: Fill) -> bool:
     """Whether the completion is one that the book shows: not the order id, nor what the broker says of its own P&L."""
-    names = ("commission", "commission_currency", "sequence", "premium_from", "time")
+    names = ("commission", "commission_currency", "sequence", "premium_from", "time", "closes_lots")
     return any(getattr(before, name) != getattr(after, name) for name in names)
 
 
@@ -108,6 +120,15 @@ def _differs_in(known: Entry, entry: Entry, names: Iterable[str]) -> str:
         if before != now:
             return f"is known with {name} {before}, and came again with {now}: two different ones under one id"
     return ""
+
+
+def _names_others(known: Fill, fill: Fill) -> str:
+    """In words, where both name lots that they close, and not the same; a delivery that names none says nothing of it."""
+    before, now = ({(name, plain(quantity)) for name, quantity in each.closes_lots} for each in (known, fill))
+    if not before or not now or before == now:
+        return ""
+    named = (", ".join(f"{quantity} of {name}" for name, quantity in sorted(each)) for each in (before, now))
+    return "is known with closes_lots {}, and came again with {}: two different ones under one id".format(*named)
 
 
 def _complete(known: Fill, fill: Fill) -> Fill:
@@ -127,6 +148,7 @@ def _complete(known: Fill, fill: Fill) -> Fill:
         premium_from=first.premium_from or other.premium_from,
         broker_pnl=other.broker_pnl if first.broker_pnl is None else first.broker_pnl,
         order_id=first.order_id or other.order_id,
+        closes_lots=first.closes_lots or other.closes_lots,
     )
 
 

@@ -2,7 +2,8 @@
 
 Belongs here: the order of entries, and the doors to the book. Where to find the rest:
 
-- walk.py: fills, opening, closing, named lots; actions.py: what each kind of adjustment does; faults.py: which entries are refused;
+- walk.py: fills, opening, closing, named lots; actions.py, passing.py: what each kind of adjustment does; faults.py: what is refused;
+- inferred.py: how what was inferred from a snapshot gives way to facts;
 - methods.py: which lot goes next; lots.py: arithmetic on lots; flows.py: what an entry brings; results.py: what comes out.
 
 Does not belong here: where entries come from, how results are kept.
@@ -24,9 +25,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from position_pipeline.accounting.exact import exact
+from position_pipeline.accounting.inferred import towards
 from position_pipeline.accounting.methods import METHODS
 from position_pipeline.accounting.model import Adjustment, AdjustmentKind, Fill
-from position_pipeline.accounting.results import Booked, Carried, Carries, Move, Refusal
+from position_pipeline.accounting.results import NOTHING_LEFT, Booked, Carried, Carries, Move, Refusal
 from position_pipeline.accounting.walk import Walk
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ __all__ = [
     "order_key",
 ]
 
+_WITHOUT_SEQUENCE = float("inf")
 _HANDS_LOTS = (AdjustmentKind.CONVERSION_OUT, AdjustmentKind.SPIN_OFF)
 
 
@@ -58,33 +61,44 @@ def order_key(entry: Entry) -> OrderKey:
     """Where an entry stands in the history: by time; at one time adjustments first, then the broker's sequence, then the id.
 
     Whoever hands something over comes before who takes it up at the same time: what hands over lots before the other adjustments, and
-    all adjustments before the fills, because the share leg of an assignment is one.
+    all adjustments before the fills, because the share leg of an assignment is one. A delivery, which is such a leg too, is among them.
     """
-    sequence = float("inf") if entry.sequence is None else entry.sequence
+    sequence = _WITHOUT_SEQUENCE if entry.sequence is None else entry.sequence
     if isinstance(entry, Fill):
         return (entry.time, 1, sequence, entry.execution_id)
+    if entry.kind is AdjustmentKind.DELIVERY:
+        return (entry.time, 1, sequence, entry.id)
     gives = entry.kind in _HANDS_LOTS or (entry.kind is AdjustmentKind.TRANSFER and not entry.takes_from and entry.quantity < 0)
     return (entry.time, -1 if gives else 0, sequence, entry.id)
 
 
 def giver_of(entry: Entry) -> str | None:
     """The id of the entry whose premium or lots this one takes up, which may be of another instrument; None for most."""
-    return entry.premium_from if isinstance(entry, Fill) else entry.takes_from
+    if isinstance(entry, Fill):
+        return entry.premium_from
+    return None if entry.kind is AdjustmentKind.VOID else entry.takes_from
 
 
 def in_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """The history to fold: sorted, without the opening lots that have given way.
+    """The history to fold: sorted, without the opening lots that have given way and the fills that are void.
 
     An opening lot stands for a fill that we do not have; both carry the broker's `sequence` of that fill. Once the fill is there, the
     lot is left out, so that what was bought once is never booked twice.
     """
-    history = sorted(entries, key=order_key)
+    history = _without_void_fills(sorted(entries, key=order_key))
     known: Known = {
         (entry.account, entry.instrument, entry.sequence)
         for entry in history
         if isinstance(entry, Fill) and entry.sequence is not None and entry.quantity
     }
     return tuple(entry for entry in history if not _given_way(entry, known))
+
+
+def _without_void_fills(history: list[Entry]) -> list[Entry]:
+    void = {(e.account, e.instrument, e.takes_from) for e in history if isinstance(e, Adjustment) and e.kind is AdjustmentKind.VOID}
+    if not void:
+        return history
+    return [e for e in history if not isinstance(e, Fill) or (e.account, e.instrument, e.execution_id) not in void]
 
 
 def _given_way(entry: Entry, known: Known) -> bool:
@@ -118,11 +132,27 @@ def fold_together(positions: Mapping[str, Position], entries: Iterable[Entry], c
     Premiums and lots pass between them as they come, in either direction. Every instrument of the entries is a key of `positions`.
     """
     shared = dict(carries or {})
+    history = tuple(entries)
+    takers = [e for e in history if isinstance(e, Adjustment) and e.held is not None and giver_of(e) is not None]
     with exact():
         walks = {instrument: Walk(position, shared) for instrument, position in positions.items()}
-        for entry in entries:
+        for entry in history:
+            if takers and isinstance(entry, Adjustment) and _is_left_alone(entry, takers, walks):
+                shared[entry.id] = NOTHING_LEFT
             walks[entry.instrument].step(entry)
         return {instrument: _result(walk) for instrument, walk in walks.items()}
+
+
+def _is_left_alone(entry: Adjustment, takers: Iterable[Adjustment], walks: Mapping[str, Walk]) -> bool:
+    """Whether an inferred spin-off has takers, and none has room for any of it, because facts explain what they hold.
+
+    The parent's own quantity, which a spin-off does not change, cannot tell.
+    """
+    if entry.kind is not AdjustmentKind.SPIN_OFF or entry.held is None:
+        return False
+    parent = walks[entry.instrument].quantity
+    room = [towards(e.held, walks[e.instrument].quantity, parent) for e in takers if e.takes_from == entry.id and e.held is not None]
+    return bool(room) and not any(room)
 
 
 def _result(walk: Walk) -> Booked:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from position_pipeline.accounting.exact import ZERO, exact
-from position_pipeline.accounting.flows import flow_of_adjustment, flow_of_fill
+from position_pipeline.accounting.flows import flow_of_adjustment, flow_of_delivery, flow_of_fill
 from position_pipeline.accounting.methods import METHODS
 from position_pipeline.accounting.model import AdjustmentKind, Fill
 
@@ -27,7 +27,8 @@ _ENDS = (_K.EXPIRY, _K.ASSIGNMENT, _K.EXERCISE, _K.CASH_SETTLEMENT)
 _HANDS_PREMIUM = (_K.ASSIGNMENT, _K.EXERCISE)
 _LOWERS = (_K.RETURN_OF_CAPITAL, _K.CONVERSION_OUT)
 _PAYS = (*_LOWERS, _K.CONVERSION_IN, _K.SPLIT, _K.TRANSFER)
-_BRINGS = (_K.OPENING_BALANCE, _K.OPENING_LOT, _K.TRANSFER)
+_TAKES_LOTS = (_K.CONVERSION_IN, _K.TRANSFER)
+_BRINGS = (_K.OPENING_BALANCE, _K.OPENING_LOT, _K.TRANSFER, _K.ADOPTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,12 @@ class CashFlow:
     """Sums over one (account, instrument), all in the instrument's currency and exact.
 
     - `realized`: net P&L of the closes whose basis is known; `cost`, `open_commission`: of the open lots.
-    - `traded`: sales - purchases - commissions of all believed fills, and the cash of all other entries.
-    - `contributed`: cost and commission of what came in without cash (opening balances and lots, transfers, conversions).
+    - `traded`: sales - purchases - commissions of all believed fills and deliveries, and the cash of all other entries.
+    - `contributed`: cost and commission of what came in without cash (opening balances and lots, transfers, conversions, what was
+      adopted at a price).
     - `handed_over`: premium that assigned or exercised options gave away, and cost and commission of lots that left (signed like a
-      cost); `taken_up`: what share legs took of premiums.
+      cost); `taken_up`: what share legs took of premiums. A premium or lots that nobody takes up (yet) are handed over all the same: the
+      giver's identity does not wait for the taker, and over an account the two differ by what is on its way.
     - `unknown`: cash of the closes whose basis is unknown, which are in no P&L: their proceeds less commissions, less what the closed
       lots had cost where that is known.
     """
@@ -81,14 +84,14 @@ def cash_flow_of(entries: Iterable[Entry], booked: Booked) -> CashFlow:
             traded=sum(map(_cash, steps), ZERO),
             contributed=sum((_contributed(step) + _lots_taken_up(step) for step in steps), ZERO),
             handed_over=sum(map(_handed_over, steps), ZERO),
-            taken_up=sum((step.flow.premium or ZERO for step in steps if step.flow and isinstance(step.entry, Fill)), ZERO),
+            taken_up=sum((step.flow.premium or ZERO for step in steps if step.flow and step.trades), ZERO),
             unknown=gave_unknown - _lost_in_the_pool(steps, booked),
         )
 
 
 @dataclass(slots=True)
 class _Step:
-    """One entry, and what booking says of it. `flow` is what a fill or a contribution brought; None for all else."""
+    """One entry, and what booking says of it. `flow` is what a fill, delivery or contribution brought; None for all else."""
 
     entry: Entry
     carries: Carries
@@ -102,6 +105,18 @@ class _Step:
     @property
     def kind(self) -> AdjustmentKind | None:
         return None if isinstance(self.entry, Fill) else self.entry.kind
+
+    @property
+    def trades(self) -> bool:
+        """Whether it moves units at a price, as a fill does."""
+        return isinstance(self.entry, Fill) or self.entry.kind is _K.DELIVERY
+
+    @property
+    def was_booked(self) -> bool:
+        """At least in part; of an inferred entry facts may have left nothing to do."""
+        if isinstance(self.entry, Fill) or self.entry.held is None:
+            return self.left_out is not None
+        return bool(self.change or self.closes or self.moves)
 
 
 def _steps(entries: Iterable[Entry], booked: Booked) -> list[_Step]:
@@ -117,7 +132,7 @@ def _steps(entries: Iterable[Entry], booked: Booked) -> list[_Step]:
         step = steps[refusal.entry_id]
         step.unpaid += refusal.amount
         step.left_out = None if refusal.quantity is None or step.left_out is None else step.left_out + refusal.quantity
-    done = [step for step in steps.values() if step.left_out is not None]
+    done = [step for step in steps.values() if step.was_booked]
     for step in done:
         step.flow = _flow(step)
     return done
@@ -132,29 +147,40 @@ def _flow(step: _Step) -> Flow | None:
     entry = step.entry
     if isinstance(entry, Fill):
         return flow_of_fill(entry, step.carries) if entry.quantity else None
+    if entry.kind is _K.DELIVERY:
+        return flow_of_delivery(entry, step.change, step.carries)
     if entry.kind not in _BRINGS or entry.takes_from or entry.id in step.carries or not step.change:
         return None
+    if entry.kind is _K.ADOPTED:
+        return flow_of_adjustment(entry, _opened(step))  # what it closed brought nothing that is known
     flow = flow_of_adjustment(entry, step.change)
     if entry.kind is _K.OPENING_BALANCE and step.closes:
         flow.price, flow.premium = None, ZERO  # it says what was held, and not what became of the rest
     return flow
 
 
+def _opened(step: _Step) -> Decimal:
+    """The units of an entry that closed nothing."""
+    return step.change + sum((close.quantity for close in step.closes), ZERO)
+
+
 def _cash(step: _Step) -> Decimal:
     """What the entry paid (-) or brought (+) in cash, commissions included."""
     entry, flow = step.entry, step.flow
-    if isinstance(entry, Fill):
-        return ZERO if flow is None else -flow.quantity * entry.price * entry.multiplier - (flow.commission or ZERO)
+    if step.trades:
+        return ZERO if flow is None else -flow.quantity * (entry.price or ZERO) * entry.multiplier - (flow.commission or ZERO)
+    assert not isinstance(entry, Fill)
     if entry.kind in _ENDS:
         price = entry.price if entry.kind is _K.CASH_SETTLEMENT else None
-        return -(entry.quantity - (step.left_out or ZERO)) * (price or ZERO) * entry.multiplier - (entry.commission or ZERO)
+        change = entry.quantity - (step.left_out or ZERO) if entry.held is None else step.change
+        return -change * (price or ZERO) * entry.multiplier - (entry.commission or ZERO)
     return (entry.amount or ZERO) - step.unpaid if entry.kind in _PAYS else ZERO
 
 
 def _contributed(step: _Step) -> Decimal:
     """Cost and commission of what came without cash."""
     entry, flow = step.entry, step.flow
-    if isinstance(entry, Fill):
+    if isinstance(entry, Fill) or step.trades:
         return ZERO
     if entry.kind is _K.REINVESTMENT:
         return _sum_of_known(step) if _is_in_part_unknown(step) else entry.amount or ZERO
@@ -162,12 +188,12 @@ def _contributed(step: _Step) -> Decimal:
 
 
 def _lots_taken_up(step: _Step) -> Decimal:
-    """Cost and commission of lots that came from elsewhere; of those that are not known, what was booked."""
+    """Cost and commission of lots that came from elsewhere; where not all is known or was needed, of what was booked."""
     entry = step.entry
-    if isinstance(entry, Fill) or not entry.takes_from:
+    if isinstance(entry, Fill) or entry.kind not in _TAKES_LOTS or not entry.takes_from:
         return ZERO
     lots = step.carries[entry.takes_from].lots or ()
-    if all(lot.cost is not None and lot.commission is not None for lot in lots):
+    if entry.held is None and all(lot.cost is not None and lot.commission is not None for lot in lots):
         return sum(map(_value, lots), ZERO)
     covering = [close for close in step.closes if (close.quantity > 0) != (lots[0].quantity > 0)]
     covered = sum((_amount_of(close, entry) + _closing(close) for close in covering), ZERO)
@@ -191,11 +217,11 @@ def _went_unknown(step: _Step) -> Decimal:
 def _untold(step: _Step) -> Decimal:
     """Cash that no known cost shows: of units opened with an unknown premium, or shared out to lots of unknown cost."""
     entry, flow = step.entry, step.flow
-    if isinstance(entry, Fill):
+    if step.trades:
         if flow is None or flow.premium is not None:
             return ZERO
-        opened = flow.quantity + sum((close.quantity for close in step.closes), ZERO)
-        return -opened * entry.price * entry.multiplier
+        return -_opened(step) * (entry.price or ZERO) * entry.multiplier
+    assert not isinstance(entry, Fill)
     if entry.kind not in _LOWERS or not entry.amount or not _is_in_part_unknown(step):
         return ZERO
     carried = step.carries.get(entry.id)
@@ -237,7 +263,7 @@ def _got_out(step: _Step) -> Decimal:
 
 def _amount_of(close: Close, entry: Entry) -> Decimal:
     """What the closing entry paid (+) for what it closed, signed like a cost; without price and premium where they are not known."""
-    return -close.quantity * close.exit_price * entry.multiplier + close.premium
+    return -close.quantity * _known(close.exit_price) * entry.multiplier + close.premium
 
 
 def _is_in_part_unknown(step: _Step) -> bool:

@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from position_pipeline.accounting.model import Adjustment, Entry
 
 _K = AdjustmentKind
-_CHANGE = (_K.OPENING_LOT, _K.EXPIRY, _K.ASSIGNMENT, _K.EXERCISE, _K.CASH_SETTLEMENT, _K.TRANSFER, _K.CONVERSION_OUT, _K.FEE_IN_KIND)
-_NO_CHANGE = (_K.SPLIT, _K.SPIN_OFF, _K.RETURN_OF_CAPITAL, _K.REINVESTMENT)
-_NO_COMMISSION = (*_NO_CHANGE, _K.CONVERSION_OUT, _K.CONVERSION_IN, _K.FEE_IN_KIND)
-_NUMBERS = ("quantity", "multiplier", "price", "cost", "commission", "numerator", "denominator", "amount", "share")
+_ENDS = (_K.EXPIRY, _K.ASSIGNMENT, _K.EXERCISE, _K.CASH_SETTLEMENT)
+_CHANGE = (*_ENDS, _K.OPENING_LOT, _K.TRANSFER, _K.CONVERSION_OUT, _K.FEE_IN_KIND, _K.DELIVERY)
+_NO_CHANGE = (_K.SPLIT, _K.SPIN_OFF, _K.RETURN_OF_CAPITAL, _K.REINVESTMENT, _K.VOID)
+_NO_COMMISSION = (*_NO_CHANGE, _K.CONVERSION_OUT, _K.CONVERSION_IN, _K.FEE_IN_KIND, _K.ADOPTED)
+_NEVER_INFERRED = (_K.OPENING_LOT, _K.RETURN_OF_CAPITAL, _K.REINVESTMENT)
+_COST = (_K.OPENING_BALANCE, _K.OPENING_LOT, _K.TRANSFER)
+_RULED_RATIO = (_K.SPLIT, _K.TRANSFER, _K.CONVERSION_OUT, _K.CONVERSION_IN)
+_NUMBERS = ("quantity", "multiplier", "price", "cost", "commission", "numerator", "denominator", "amount", "share", "held")
 
 
 def faults(entry: Entry) -> tuple[str, ...]:
@@ -40,6 +44,10 @@ def _of_fill(fill: Fill) -> Iterator[str]:
         yield f"its multiplier {plain(fill.multiplier)} is not above 0"
     if not fill.currency:
         yield "it has no currency"
+    if not fill.execution_id:
+        yield "it has no execution id"
+    if fill.revision < 0:
+        yield f"its revision {fill.revision} is below 0"
 
 
 def _of_adjustment(entry: Adjustment) -> Iterator[str]:
@@ -58,8 +66,21 @@ def _of_adjustment(entry: Adjustment) -> Iterator[str]:
         yield f"a {kind} has no quantity of its own, and this one says {plain(entry.quantity)}"
     if kind in _NO_COMMISSION and entry.commission:
         yield f"a {kind} has no commission, and this one says {plain(entry.commission)}: what was paid is an entry of its own"
+    yield from _of_what_the_kind_has(entry)
+
+
+def _of_what_the_kind_has(entry: Adjustment) -> Iterator[str]:
+    kind = entry.kind
+    if kind in _NEVER_INFERRED and entry.held is not None:
+        yield f"a {kind} does not follow from what is held, and this one says that {plain(entry.held)} are"
+    if entry.cost is not None and kind not in (*_COST, _K.ADOPTED):
+        yield f"its cost of {plain(entry.cost)} has no meaning in a {kind}"
     if kind in _RULES:
         yield from _RULES[kind](entry)
+    if kind not in _RULED_RATIO:
+        yield from _stated_ratio(entry)
+    if kind is not _K.SPIN_OFF and entry.share is not None:
+        yield from _share(entry)
 
 
 def _unreal(numbers: dict[str, Decimal | None]) -> str:
@@ -99,6 +120,24 @@ def _amount(entry: Adjustment) -> Iterator[str]:
         yield f"a {entry.kind} of no amount changes nothing"
 
 
+def _adopted(entry: Adjustment) -> Iterator[str]:
+    if entry.held is None:
+        yield "it does not say what the broker held"
+    if entry.cost is not None:
+        yield "it has a cost in all, and what it books of that depends on what else is there: it may have a price"
+
+
+def _delivery(entry: Adjustment) -> Iterator[str]:
+    yield from _price(entry)
+    if not entry.takes_from:
+        yield "it does not say which assignment or exercise it delivers for"
+
+
+def _void(entry: Adjustment) -> Iterator[str]:
+    if not entry.takes_from:
+        yield "it does not say which fill stands for nothing"
+
+
 def _price(entry: Adjustment) -> Iterator[str]:
     if entry.price is None:
         yield "it does not say what was paid per unit"
@@ -113,4 +152,7 @@ _RULES: dict[AdjustmentKind, Callable[[Adjustment], Iterator[str]]] = {
     _K.RETURN_OF_CAPITAL: _amount,
     _K.REINVESTMENT: _amount,
     _K.CASH_SETTLEMENT: _price,
+    _K.ADOPTED: _adopted,
+    _K.DELIVERY: _delivery,
+    _K.VOID: _void,
 }

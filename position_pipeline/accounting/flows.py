@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from position_pipeline.accounting.exact import ZERO, known_total, ratio, relieve
-from position_pipeline.accounting.lots import less, minus, plus, share_of
+from position_pipeline.accounting.lots import less, minus, new_tuple, plus, share_of
 from position_pipeline.accounting.model import Basis, Lot, Side, weaker
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from position_pipeline.accounting.results import Carries
 
 _NO_FEES: Fees = ()
+
+# Python 3.11 takes as long to find a member of an enum by its name as for a multiplication; those that every fill needs are found once.
+_BUY, _FROM_FILLS = Side.BUY, Basis.FILLS
 
 
 @dataclass(slots=True)
@@ -54,15 +57,15 @@ class Flow:
 
 def flow_of_fill(fill: Fill, carries: Carries) -> Flow:
     """A commission in another currency than the trade's stays apart, in `fees`."""
-    commission, fees, premium = fill.commission, _NO_FEES, ZERO
+    commission, fees = fill.commission, _NO_FEES
+    premium: Decimal | None = ZERO
     if commission and fill.commission_currency and fill.commission_currency != fill.currency:
         commission, fees = ZERO, ((fill.commission_currency, commission),)
-    quantity = fill.quantity if fill.side is Side.BUY else fill.quantity.copy_negate()
-    if not fill.premium_from:
-        return Flow(fill.execution_id, fill.time, quantity, fill.price, fill.multiplier, commission, fees, premium, Basis.FILLS)
-    carried = carries.get(fill.premium_from)
-    known = None if carried is None else carried.premium
-    return Flow(fill.execution_id, fill.time, quantity, fill.price, fill.multiplier, commission, fees, known, Basis.FILLS)
+    quantity = fill.quantity if fill.side is _BUY else fill.quantity.copy_negate()
+    if fill.premium_from:
+        carried = carries.get(fill.premium_from)
+        premium = None if carried is None else carried.premium_for(quantity, quantity)
+    return Flow(fill.execution_id, fill.time, quantity, fill.price, fill.multiplier, commission, fees, premium, _FROM_FILLS)
 
 
 def flow_of_adjustment(entry: Adjustment, quantity: Decimal) -> Flow:
@@ -74,6 +77,13 @@ def flow_of_adjustment(entry: Adjustment, quantity: Decimal) -> Flow:
         premium = relieve(entry.cost - entry.quantity * price * entry.multiplier, abs(quantity), abs(entry.quantity))
     basis = entry.basis if price is not None else Basis.UNKNOWN
     return Flow(entry.id, entry.time, quantity, price, entry.multiplier, entry.commission, _NO_FEES, premium, basis)
+
+
+def flow_of_delivery(entry: Adjustment, quantity: Decimal, carries: Carries) -> Flow:
+    """`quantity` of the shares that an assignment or exercise delivers, with their part of its premium and all of their commission."""
+    carried = carries.get(entry.takes_from or "")
+    premium = None if carried is None else carried.premium_for(quantity, entry.quantity)
+    return Flow(entry.id, entry.time, quantity, entry.price, entry.multiplier, entry.commission, _NO_FEES, premium, entry.basis)
 
 
 def flow_of_cash(entry: Adjustment, quantity: Decimal, cash: Decimal) -> Flow:
@@ -103,7 +113,7 @@ def lot_of(flow: Flow) -> Lot:
         price, basis = None, Basis.UNKNOWN
     elif flow.premium:
         price = ratio(amount, flow.quantity * flow.multiplier)
-    return Lot(flow.id, flow.time, flow.quantity, price, amount, flow.commission, basis, flow.fees)
+    return new_tuple(Lot, (flow.id, flow.time, flow.quantity, price, amount, flow.commission, basis, flow.fees))
 
 
 def split_flow(flow: Flow, part: Decimal, whole: Decimal) -> tuple[Flow, Flow]:
@@ -111,10 +121,11 @@ def split_flow(flow: Flow, part: Decimal, whole: Decimal) -> tuple[Flow, Flow]:
     quantity = part.copy_sign(flow.quantity)
     commission = flow.commission and relieve(flow.commission, part, whole)
     premium = flow.premium and relieve(flow.premium, part, whole)
-    fees = share_of(flow.fees, part, whole)
-    rest = (less(flow.commission, commission), minus(flow.fees, fees), less(flow.premium, premium))
-    how = (flow.basis, flow.event, flow.moves_premium)
+    fees = share_of(flow.fees, part, whole) if flow.fees else _NO_FEES
+    left_commission, left_fees, left_premium = less(flow.commission, commission), minus(flow.fees, fees), less(flow.premium, premium)
+    id_, time, price, multiplier, basis, event = flow.id, flow.time, flow.price, flow.multiplier, flow.basis, flow.event
+    left, moves = flow.quantity - quantity, flow.moves_premium
     return (
-        Flow(flow.id, flow.time, quantity, flow.price, flow.multiplier, commission, fees, premium, *how),
-        Flow(flow.id, flow.time, flow.quantity - quantity, flow.price, flow.multiplier, *rest, *how),
+        Flow(id_, time, quantity, price, multiplier, commission, fees, premium, basis, event, moves),
+        Flow(id_, time, left, price, multiplier, left_commission, left_fees, left_premium, basis, event, moves),
     )

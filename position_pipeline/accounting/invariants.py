@@ -33,6 +33,7 @@ __all__ = [
     "entries_move_what_they_say",
     "every_close_has_its_opening",
     "identity_of",
+    "inferred_entries_stop_at_what_was_held",
     "lots_sum_to_position",
     "one_sign",
     "violations",
@@ -48,6 +49,7 @@ def violations(entries: Iterable[Entry], booked: Booked) -> tuple[str, ...]:
         *((f"the cash identity is {plain(gap)}",) if gap else ()),
         *lots_sum_to_position(booked),
         *entries_move_what_they_say(history, booked),
+        *inferred_entries_stop_at_what_was_held(history, booked),
         *what_is_handed_over_has_left(history, booked),
         *every_close_has_its_opening(history, booked),
         *closes_conserve_quantity(booked),
@@ -70,7 +72,10 @@ def lots_sum_to_position(booked: Booked) -> tuple[str, ...]:
 
 
 def entries_move_what_they_say(entries: Iterable[Entry], booked: Booked) -> tuple[str, ...]:
-    """Each fill and each adjustment with a change of its own moved that, less what was refused; a split moved its ratio."""
+    """Each fill and each adjustment with a change of its own moved that, less what was refused; a split moved its ratio.
+
+    What was inferred from a snapshot may move less (see `inferred_entries_stop_at_what_was_held`).
+    """
     moved: defaultdict[str, Decimal] = defaultdict(lambda: ZERO)
     left_out: defaultdict[str, Decimal | None] = defaultdict(lambda: ZERO)
     before: dict[str, Decimal] = {}
@@ -81,7 +86,11 @@ def entries_move_what_they_say(entries: Iterable[Entry], booked: Booked) -> tupl
         for refusal in booked.refused:
             known = left_out[refusal.entry_id]
             left_out[refusal.entry_id] = None if known is None or refusal.quantity is None else known + refusal.quantity
-        said = {_id(entry): _said(entry, before.get(_id(entry), ZERO), left_out[_id(entry)], booked.carries) for entry in entries}
+        said = {
+            _id(entry): _said(entry, before.get(_id(entry), ZERO), left_out[_id(entry)], booked.carries)
+            for entry in entries
+            if isinstance(entry, Fill) or entry.held is None
+        }
         return tuple(
             f"{id_} says {plain(quantity)} and moved {plain(moved[id_])}"
             for id_, quantity in said.items()
@@ -93,8 +102,8 @@ def _said(entry: Entry, before: Decimal, left_out: Decimal | None, carries: Carr
     """What an entry should have moved; None where that does not follow from the entry alone."""
     if left_out is None:
         return ZERO
-    if isinstance(entry, Fill):
-        return entry.signed_quantity
+    if isinstance(entry, Fill) or entry.kind in (AdjustmentKind.DELIVERY, AdjustmentKind.VOID):
+        return entry.signed_quantity if isinstance(entry, Fill) else entry.quantity
     if entry.kind is AdjustmentKind.SPLIT and entry.numerator and entry.denominator:
         after = ratio(before * entry.numerator, entry.denominator)
         return (after if entry.amount is None else after.to_integral_value("ROUND_DOWN")) - before
@@ -104,6 +113,28 @@ def _said(entry: Entry, before: Decimal, left_out: Decimal | None, carries: Carr
     if entry.kind is AdjustmentKind.OPENING_BALANCE or entry.takes_from:
         return None
     return entry.quantity - left_out
+
+
+def inferred_entries_stop_at_what_was_held(entries: Iterable[Entry], booked: Booked) -> tuple[str, ...]:
+    """What was inferred from a snapshot leads nearer to what was held then, or moves nothing; what was adopted ends exactly there."""
+    first: dict[str, Decimal] = {}
+    last: dict[str, Decimal] = {}
+    for event in booked.events:
+        first.setdefault(event.cause, event.quantity_before)
+        last[event.cause] = event.quantity_after
+    found = []
+    with exact():
+        for entry in entries:
+            if isinstance(entry, Fill) or entry.held is None or entry.id not in last or entry.kind in _HELD_ELSEWHERE:
+                continue
+            before, after = abs(entry.held - first[entry.id]), abs(entry.held - last[entry.id])
+            if after > before or (entry.kind is AdjustmentKind.ADOPTED and after):
+                found.append(f"{entry.id} moves {plain(first[entry.id])} to {plain(last[entry.id])}, and {plain(entry.held)} were held")
+    return tuple(found)
+
+
+_HELD_ELSEWHERE = (AdjustmentKind.OPENING_BALANCE, AdjustmentKind.SPIN_OFF)
+"""An opening balance goes by its own quantity, a spin-off by what its taker holds."""
 
 
 def what_is_handed_over_has_left(entries: Iterable[Entry], booked: Booked) -> tuple[str, ...]:

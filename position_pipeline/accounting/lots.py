@@ -23,11 +23,16 @@ QUANTITY_PLACES = 18
 
 ONE_UNIT = ZERO + 1
 
+new_tuple = tuple.__new__
+"""Makes a NamedTuple of a tuple in the order of its fields (which a test holds fast) in half the time that its own constructor takes,
+and a third of what that takes by keyword: a fold makes two to four of them a fill."""
+
 
 def split_lot(lot: Lot, part: Decimal, whole: Decimal) -> tuple[Lot, Lot]:
     """(what goes, what stays) when `part` of the `whole` (both unsigned) of a lot is consumed."""
     opening_id, opened_at, quantity, price, cost, commission, basis, fees = lot
     gone = part.copy_sign(quantity)
+    left = quantity - gone
     gone_cost = cost and relieve(cost, part, whole)
     gone_commission = commission and relieve(commission, part, whole)
     if fees:
@@ -36,8 +41,8 @@ def split_lot(lot: Lot, part: Decimal, whole: Decimal) -> tuple[Lot, Lot]:
     else:
         gone_fees = fees
     return (
-        Lot(opening_id, opened_at, gone, price, gone_cost, gone_commission, basis, gone_fees),
-        Lot(opening_id, opened_at, quantity - gone, price, less(cost, gone_cost), less(commission, gone_commission), basis, fees),
+        new_tuple(Lot, (opening_id, opened_at, gone, price, gone_cost, gone_commission, basis, gone_fees)),
+        new_tuple(Lot, (opening_id, opened_at, left, price, less(cost, gone_cost), less(commission, gone_commission), basis, fees)),
     )
 
 

@@ -75,6 +75,9 @@ class AdjustmentKind(StrEnum):
     RETURN_OF_CAPITAL = "return_of_capital"
     REINVESTMENT = "reinvestment"
     FEE_IN_KIND = "fee_in_kind"
+    ADOPTED = "adopted"
+    DELIVERY = "delivery"
+    VOID = "void"
 
 
 class EventType(StrEnum):
@@ -101,7 +104,31 @@ class SnapshotStatus(StrEnum):
 
 
 class BreakClass(StrEnum):
+    """What a difference between book and broker is taken for."""
+
+    TIMING = "timing"
+    MISSING_FILL = "missing_fill"
+    DUPLICATE_FILL = "duplicate_fill"
+    CORRECTION = "correction"
+    SPLIT = "split"
+    SYMBOL_CHANGE = "symbol_change"
+    SPIN_OFF = "spin_off"
+    MERGER = "merger"
+    OPTION_EVENT = "option_event"
+    TRANSFER = "transfer"
+    FEE_IN_KIND = "fee_in_kind"
+    COST_METHOD = "cost_method"
+    OPENING_BALANCE = "opening_balance"
+    SNAPSHOT_INCOMPLETE = "snapshot_incomplete"
     UNKNOWN = "unknown"
+
+
+class Subject(StrEnum):
+    """What differs in a break."""
+
+    QUANTITY = "quantity"
+    COST = "cost"
+    SNAPSHOT = "snapshot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +198,8 @@ class Adjustment:
       by itself when the real fills arrive. `price` None means that the cost is unknown.
     - `opening_lot`: a lot that was opened at `time`, as its owner or a statement tells; `commission` was paid on it.
     - `expiry`: the change of the position, at `price` 0.
-    - `assignment`, `exercise`: the change of the option position; its premium moves to the fill whose `premium_from` is this `id`.
+    - `assignment`, `exercise`: the change of the option position; its premium moves to the fill whose `premium_from`, or the `delivery`
+      whose `takes_from`, is this `id`. Until that has come, the premium has left the option and is in no position.
     - `cash_settlement`: the change of the position, closed at `price`, the amount paid per unit.
     - `split`: 0; `numerator` units stand for `denominator` before. With `amount` whole units stay and the fraction is paid out for it.
     - `transfer`: the change of the position. Towards zero it is out: lots leave at their cost, nothing is realised. Else it is in: a lot
@@ -182,6 +210,18 @@ class Adjustment:
     - `spin_off`: 0; the part `share` (0 to 1) of the cost of each lot moves to the `conversion_in` that takes from it.
     - `return_of_capital`: 0; `amount` lowers the cost. `reinvestment`: 0; `amount` raises it (a notional distribution).
     - `fee_in_kind`: the change of the position; units go, the total cost stays.
+    - `adopted`: what the broker HELD at `time`, in `held`; `quantity` is the change that nothing explained when it was written. Only what
+      earlier entries do not explain is booked, in either direction: what comes in at `price` (basis `broker`) or at an unknown cost, what
+      goes out for an unknown amount. Unlike an opening balance it is as old as its `time`.
+    - `delivery`: the change of the shares that an assignment or exercise, named in `takes_from`, delivers at `price`, with its premium, or
+      with its part of that where it books a part.
+    - `void`: 0; the fill named in `takes_from`, in all its revisions, stands for nothing: it is in the book twice, under two ids.
+
+    `held` is set in what was inferred from a snapshot: it is what the broker held of `instrument` right after the event. Such an entry
+    brings the position to `held` and no further, and (but for `adopted`) never does more than it says, so that it books nothing of what
+    earlier entries explain, and gives way to them by itself, in whatever order they come: no fact has to be before the snapshot but by
+    its `time`. A split, which cannot be done in part, is done where it leads nearer to `held`. A spin-off goes by the `held` of the
+    `conversion_in` that takes from it. It says nothing in an opening balance and in a void. See inferred.py.
     """
 
     id: str
@@ -202,6 +242,7 @@ class Adjustment:
     amount: Decimal | None = None
     share: Decimal | None = None
     takes_from: str | None = None
+    held: Decimal | None = None
     source: str = ""
     evidence: str = ""
 
@@ -225,9 +266,9 @@ class Lot(NamedTuple):
 class Close(NamedTuple):
     """A realised part: one closing entry against one lot, or against the average.
 
-    `quantity` has the sign of the position that it closed; `cost` is what the closed part had cost. `gross_pnl` is None when the basis
-    of the lot is unknown, a commission is None until it has come, and `net_pnl` is None when one of them is. `partial` says that the
-    position stayed open.
+    `quantity` has the sign of the position that it closed; `cost` is what the closed part had cost. `exit_price` is None where it is not
+    known what was paid, `gross_pnl` when the basis of the lot is unknown or that is; a commission is None until it has come, and
+    `net_pnl` is None when one of them is. `partial` says that the position stayed open.
     """
 
     account: str
@@ -239,7 +280,7 @@ class Close(NamedTuple):
     opened_at: datetime
     quantity: Decimal
     entry_price: Decimal | None
-    exit_price: Decimal
+    exit_price: Decimal | None
     cost: Decimal | None
     gross_pnl: Decimal | None
     opening_commission: Decimal | None
@@ -354,7 +395,8 @@ class Snapshot:
     """One complete, partial or rejected answer of a broker for one account.
 
     Only a complete or partial one may touch the book. A partial one names the symbols it could not read in `errors`; `unread` are their
-    instruments, which keep their positions. A rejected one has a `reason` that says what happened and what to do.
+    instruments, which keep their positions. A rejected one has a `reason` that says what happened and what to do. `taken_at` is by our
+    clock, `source_at` by the broker's, to the second, where it told it.
     """
 
     account: str
@@ -366,6 +408,7 @@ class Snapshot:
     reason: str = ""
     errors: Mapping[str, str] = field(default_factory=dict)
     unread: frozenset[str] = frozenset()
+    source_at: datetime | None = None
 
     @property
     def proven(self) -> bool:
@@ -374,12 +417,25 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """A difference between book and broker in one instrument of one account, with what it rests on in words."""
+    """A difference between book and broker in one instrument of one account, or (`instrument` None) in the account as a whole.
+
+    `signs` are the independent observations that speak for `cls`, each in words and figures. `proposed` are the adjustments that carry out
+    the `proposal`, empty where a person has to bring a fact. `cause` is the same for all breaks of one cause. `expected_clear_at` is when a
+    break that may clear by itself should have done so. `impact` is what the difference is worth, unsigned, in `impact_currency`; None
+    where no price is known.
+    """
 
     account: str
-    instrument: str
+    instrument: str | None
+    subject: Subject
     cls: BreakClass
-    book_quantity: Decimal
-    broker_quantity: Decimal
+    book_quantity: Decimal | None
+    broker_quantity: Decimal | None
     evidence: str
     proposal: str = ""
+    signs: tuple[str, ...] = ()
+    proposed: tuple[Adjustment, ...] = ()
+    cause: str = ""
+    expected_clear_at: datetime | None = None
+    impact: Decimal | None = None
+    impact_currency: str | None = None

@@ -1,54 +1,48 @@
 """What a proven snapshot means for the book: `reconcile` says what to mark, to adjust and to call a break, and why.
 
-Belongs here: verdicts, with their evidence in words and figures. Does not belong here: carrying them out (store), where snapshots come
-from (brokers). Nothing here ever changes the quantity of a position, except by an `opening_balance` at first contact.
+Belongs here: comparing the union of both sides, and the order in which verdicts are reached. Does not belong here: why a quantity differs
+(causes), what is done about it (verdicts.py), costs (costs.py), carrying it out (store), where snapshots come from (brokers).
+
+Quantities match exactly. First contact makes opening balances of what no fill explains; at any later time a difference has a cause, is
+adopted by the rules of `Policy`, or stays a break. Nothing here has a clock: now is when the snapshot was taken.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from position_pipeline.accounting.exact import EXACT, ZERO, plain
-from position_pipeline.accounting.model import Adjustment, AdjustmentKind, Basis, Break, BreakClass, Holding
+from position_pipeline.accounting.causes.scene import CLOCKS, Difference, Scene
+from position_pipeline.accounting.circumstances import BookSide, Policy, Recent, Reconciliation
+from position_pipeline.accounting.costs import cost_break
+from position_pipeline.accounting.exact import EXACT, ZERO, exact, plain
+from position_pipeline.accounting.model import Adjustment, AdjustmentKind, Basis, Break, BreakClass, Holding, Subject
+from position_pipeline.accounting.verdicts import decide
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
+    from collections.abc import Iterator, Mapping
     from decimal import Decimal
 
-    from position_pipeline.accounting.model import Instrument, Snapshot
+    from position_pipeline.accounting.circumstances import Standing
+    from position_pipeline.accounting.model import Fill, Instrument, Snapshot
+
+__all__ = ["CLOCKS", "NOT_BOOKED", "BookSide", "Policy", "Recent", "Reconciliation", "differing", "reconcile"]
 
 NOT_BOOKED = frozenset({"CASH", "BAG"})
 """Kinds that are never positions: conversions of currency move cash, a combination is known by its legs."""
 
-CLOCKS = timedelta(minutes=1)
-"""The broker's clock and ours may differ by so much, and its times are whole seconds: a fill after the answer may seem to be before it."""
 
+def differing(book: Mapping[str, BookSide], snapshot: Snapshot) -> frozenset[str]:
+    """The instruments of which both sides hold something else, without those that could not be read.
 
-@dataclass(frozen=True, slots=True)
-class BookSide:
-    """What the book says of one instrument, and what it rests on.
-
-    `first_entry_at`, `bought` and `sold` are of its entries; `listed`: all of them are fills that the broker has listed to us, so that
-    what they do not explain was there before them. Only first contact asks for these.
+    The cheap first step: where it finds nothing and no break stands, `reconcile` needs nothing of the recent past.
     """
-
-    quantity: Decimal
-    first_entry_at: datetime | None = None
-    bought: Decimal = ZERO
-    sold: Decimal = ZERO
-    listed: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Reconciliation:
-    """`agreed` are the instruments in which both sides hold the same; each of the others has an adjustment or a break."""
-
-    agreed: frozenset[str]
-    adjustments: tuple[Adjustment, ...]
-    breaks: tuple[Break, ...]
+    held = {holding.instrument: holding.quantity for holding in snapshot.holdings}
+    ours = {instrument for instrument, side in book.items() if side.quantity != held.get(instrument, ZERO)}
+    return frozenset(
+        (ours | {instrument for instrument, quantity in held.items() if quantity and instrument not in book}) - snapshot.unread
+    )
 
 
 def reconcile(
@@ -58,27 +52,129 @@ def reconcile(
     *,
     first_contact: bool,
     unmet: frozenset[str] = frozenset(),
+    recent: Recent = Recent(),  # noqa: B008 - immutable
+    policy: Policy = Policy(),  # noqa: B008 - immutable
 ) -> Reconciliation:
     """Compare the union of both sides of one account, quantities exactly.
 
-    Instruments that the snapshot could not read are left out; `unmet` are those that no snapshot could read before this one. At first
-    contact, what the fills do not explain becomes an opening balance, unless a statement has told what was held before: then, and
-    at any later time, a difference is a break, and the position stays as it is.
+    `instruments` are those of both sides, and the underlyings of options as far as they are known. Instruments that the snapshot could not
+    read keep everything, and are breaks of class `snapshot_incomplete`; `unmet` are those that no snapshot could read before this one.
+    At first contact, what the fills do not explain becomes an opening balance, unless a statement has told what was held before.
+
+    A break that a person has dismissed is in the answer all the same, with nothing done about it while its figures stay: it is the register
+    that keeps quiet about it.
     """
     held = {holding.instrument: holding for holding in snapshot.holdings}
-    agreed: set[str] = set()
-    adjustments: list[Adjustment] = []
-    breaks: list[Break] = []
-    for instrument in sorted((set(book) | set(held)) - snapshot.unread):
-        ours = book.get(instrument, BookSide(ZERO))
-        theirs = held.get(instrument, Holding(instrument, ZERO))
-        if ours.quantity == theirs.quantity:
-            agreed.add(instrument)
-        elif (first_contact or instrument in unmet) and ours.listed:
-            adjustments.append(_opening_balance(snapshot, ours, theirs, instruments[instrument]))
-        else:
-            breaks.append(_unexplained(snapshot, ours, theirs))
-    return Reconciliation(frozenset(agreed), tuple(adjustments), tuple(breaks))
+    differ = {each for each in differing(book, snapshot) if instruments[each].sec_type not in NOT_BOOKED}
+    opening = {each for each in differ if (first_contact or each in unmet) and _side(book, each).listed}
+    agreed = frozenset((set(book) | set(held)) - snapshot.unread - differ)
+    with exact():
+        scene = Scene(snapshot, book, held, instruments, recent, policy)
+        found = decide(replace(scene, differences=_differences(scene, sorted(differ - opening))))
+        balances = [_opening_balance(snapshot, _side(book, each), _holding(held, each), instruments[each]) for each in sorted(opening)]
+        explained = {entry.instrument for entry in found.adjustments} | {e.instrument for each in found.breaks for e in each.proposed}
+        compared = sorted((agreed & held.keys() & book.keys()) - explained)
+        costs = (cost_break(snapshot, book[each], held[each], instruments[each]) for each in compared)
+        breaks = (
+            *found.breaks,
+            *_adopted(snapshot, recent, agreed),
+            *(each for each in costs if each is not None),
+            *_incomplete(snapshot, book, instruments),
+        )
+    return Reconciliation(agreed, (*balances, *found.adjustments), breaks, tuple(found.resolved), found.alarm)
+
+
+def _side(book: Mapping[str, BookSide], instrument: str) -> BookSide:
+    return book.get(instrument) or BookSide(ZERO)
+
+
+def _holding(held: Mapping[str, Holding], instrument: str) -> Holding:
+    return held.get(instrument) or Holding(instrument, ZERO)
+
+
+# The scene
+
+
+def _differences(scene: Scene, differ: list[str]) -> dict[str, Difference]:
+    fills: dict[str, list[Fill]] = {each: [] for each in differ}
+    for fill in sorted(scene.recent.fills, key=lambda fill: (fill.time, fill.execution_id)):
+        if fill.instrument in fills and fill.quantity:
+            fills[fill.instrument].append(fill)
+    standing = {each.instrument: each for each in scene.recent.standing if each.subject is Subject.QUANTITY}
+    return {each: _difference(scene, each, standing.get(each), tuple(fills[each])) for each in differ}
+
+
+def _difference(scene: Scene, instrument: str, standing: Standing | None, fills: tuple[Fill, ...]) -> Difference:
+    """A new difference goes by the last proven snapshot, one that stands by how things were before it began.
+
+    An adopted one in which both sides agreed the last time is over: what differs now is a new one.
+    """
+    side, now, recent = _side(scene.book, instrument), scene.snapshot.taken_at, scene.recent
+    since, before, values, began, seen = recent.proven_before or now - CLOCKS, side.before, recent.values, now, 1
+    if standing is not None and not (standing.adopted and standing.book_quantity == standing.broker_quantity):
+        began = (standing.changed_at if standing.adopted else None) or standing.first_seen_at
+        since, before, values = standing.agreed_at or began - CLOCKS, standing.before, standing.values
+        seen = max(standing.seen, 1) + 1
+    holding = _holding(scene.held, instrument)
+    return Difference(scene.instruments[instrument], side, holding, before, since, values, began, seen, fills, standing)
+
+
+# What stands besides differences in quantity
+
+
+def _adopted(snapshot: Snapshot, recent: Recent, agreed: frozenset[str]) -> Iterator[Break]:
+    """Breaks whose difference was adopted stay while the adoption still books something."""
+    for each in sorted(recent.standing, key=lambda each: each.instrument or ""):
+        if each.adopted and each.booked and each.instrument in agreed and each.subject is Subject.QUANTITY:
+            yield Break(
+                account=snapshot.account,
+                instrument=each.instrument,
+                subject=each.subject,
+                cls=each.cls,
+                book_quantity=each.broker_quantity,
+                broker_quantity=each.broker_quantity,
+                evidence=(
+                    f"The book follows the broker since {each.first_seen_at:%Y-%m-%d %H:%M} UTC: {plain(each.booked)} of its quantity rest "
+                    "on nothing but the broker's list."
+                ),
+                proposal="Import a statement that covers that time, position-pipeline import FILE, or accept it as it is",
+                cause=f"{each.cls}:{snapshot.account}:{each.instrument}:{each.first_seen_at.isoformat()}",
+            )
+
+
+def _incomplete(snapshot: Snapshot, book: Mapping[str, BookSide], instruments: Mapping[str, Instrument]) -> Iterator[Break]:
+    """One break for each instrument that could not be read, and one for all else that the snapshot could not read."""
+    told: set[str] = set()
+    for each in sorted(snapshot.unread & instruments.keys()):
+        symbol = instruments[each].symbol
+        names = (symbol, symbol.partition(" ")[0], f"{symbol} ({each})", f"{symbol.partition(' ')[0]} ({each})", each)
+        name = next((name for name in names if name in snapshot.errors), None)
+        told.update(() if name is None else (name,))
+        side = book.get(each)
+        why = "what the broker said of it could not be read" if name is None else snapshot.errors[name]
+        yield _unread(snapshot, each, f"{symbol}: {why}. The position keeps what it has.", None if side is None else side.quantity)
+    rest = sorted(set(snapshot.errors) - told)
+    if rest:
+        yield _unread(
+            snapshot, None, "; ".join(f"{name}: {snapshot.errors[name]}" for name in rest) + ". Nothing was changed for it.", None
+        )
+
+
+def _unread(snapshot: Snapshot, instrument: str | None, evidence: str, quantity: Decimal | None) -> Break:
+    return Break(
+        account=snapshot.account,
+        instrument=instrument,
+        subject=Subject.SNAPSHOT,
+        cls=BreakClass.SNAPSHOT_INCOMPLETE,
+        book_quantity=quantity,
+        broker_quantity=None,
+        evidence=evidence,
+        proposal="Sync again; if it stays, position-pipeline doctor says what the broker sends",
+        cause=f"{BreakClass.SNAPSHOT_INCOMPLETE}:{snapshot.account}:{instrument or ''}",
+    )
+
+
+# First contact
 
 
 def _opening_balance(snapshot: Snapshot, ours: BookSide, theirs: Holding, instrument: Instrument) -> Adjustment:
@@ -108,20 +204,3 @@ def _opening_balance(snapshot: Snapshot, ours: BookSide, theirs: Holding, instru
 def _is_still_held(before: Decimal, ours: BookSide) -> bool:
     """Whether something is left of what was held before the fills: only then is the broker's average one of it."""
     return ours.sold < before if before > 0 else ours.bought < -before
-
-
-def _unexplained(snapshot: Snapshot, ours: BookSide, theirs: Holding) -> Break:
-    difference = EXACT.subtract(theirs.quantity, ours.quantity)
-    return Break(
-        account=snapshot.account,
-        instrument=theirs.instrument,
-        cls=BreakClass.UNKNOWN,
-        book_quantity=ours.quantity,
-        broker_quantity=theirs.quantity,
-        evidence=(
-            f"The book holds {plain(ours.quantity)}, the broker {plain(theirs.quantity)} "
-            f"({'+' if difference > 0 else ''}{plain(difference)}), "
-            "and no fill that the broker lists explains it. The position keeps the book's quantity."
-        ),
-        proposal="Import a statement that covers the time since the last agreement: position-pipeline import FILE",
-    )

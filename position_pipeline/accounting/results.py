@@ -8,13 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from position_pipeline.accounting.exact import ZERO
+from position_pipeline.accounting.exact import ZERO, relieve
 
 if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
     from position_pipeline.accounting.model import Close, Fees, Lot, Position, PositionEvent
+
+
+ONE = ZERO + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +27,28 @@ class Carried:
     `premium` is that of an assigned or exercised option, signed like a cost; None where it is not known, or where the entry hands over
     lots. `lots` are those that a transfer, conversion or spin-off hands over, in units of the giver; None where there are none.
     `whole` says that nothing stayed behind and no cash came besides, so that it may be a mere change of name.
+    The premium is that of `booked` contracts, of `stated` ones that the entry names: of an inferred one, facts may explain the others.
     """
 
     premium: Decimal | None = None
     lots: tuple[Lot, ...] | None = None
     whole: bool = False
+    booked: Decimal = ONE
+    stated: Decimal = ONE
+
+    def premium_for(self, part: Decimal, whole: Decimal) -> Decimal | None:
+        """The premium that goes with `part` of the `whole` delivery; None where it is not known.
+
+        Where more is delivered than was assigned here, other entries have some of the premium, and how much is not known.
+        """
+        asked, covered = abs(part * self.stated), abs(whole * self.booked)
+        if self.premium is None or asked > covered:
+            return None
+        return relieve(self.premium, asked, covered)
+
+
+NOTHING_LEFT = Carried(lots=())
+"""What an inferred entry hands over that has nothing left to do."""
 
 
 Carries = dict[str, Carried]

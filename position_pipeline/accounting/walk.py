@@ -13,7 +13,7 @@ from position_pipeline.accounting.actions import ACTIONS
 from position_pipeline.accounting.exact import ZERO, known_total, plain
 from position_pipeline.accounting.faults import faults
 from position_pipeline.accounting.flows import flow_of_fill, lot_of, split_flow
-from position_pipeline.accounting.lots import minus, plus, pooled, split_lot
+from position_pipeline.accounting.lots import minus, new_tuple, plus, pooled, split_lot
 from position_pipeline.accounting.methods import METHODS
 from position_pipeline.accounting.model import Basis, Close, EventType, Fill, PositionEvent
 from position_pipeline.accounting.results import Booked, Carried, Move, Refusal
@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     Named = list[tuple[str, Decimal]]
     Result = tuple[Decimal | None, Decimal | None, Decimal | None]
 
-# NamedTuples are made from a tuple in the order of their fields (which a test holds fast): by keyword it takes three times as long, and
-# a bulk rebuild makes one or two of them a fill.
-_new = tuple.__new__
+# Every fill is one of these, and looking a member up on its enum takes as long as a multiplication (see flows.py).
+_OPENED, _INCREASED, _REDUCED, _CLOSED = EventType.OPENED, EventType.INCREASED, EventType.REDUCED, EventType.CLOSED
 
 
 class Walk:
@@ -42,7 +41,7 @@ class Walk:
         self.start = position
         self.account, self.instrument = position.account, position.instrument
         self.currency, self.method = position.currency, position.method
-        self.picking = METHODS[position.method]
+        self.next_of, self.pools = METHODS[position.method]
         self.lots = list(position.lots)
         self.quantity = position.quantity
         self.multiplier = position.multiplier
@@ -96,7 +95,7 @@ class Walk:
         """Against the position an entry closes; what is left of it opens."""
         held = self.quantity
         if not held or (held > 0) == (flow.quantity > 0):
-            self.open(flow, EventType.INCREASED if held else EventType.OPENED)
+            self.open(flow, _INCREASED if held else _OPENED)
             return
         rest = self.close(flow, named)
         if rest is not None:
@@ -106,7 +105,7 @@ class Walk:
         """A new lot; `oldest` puts it before all others."""
         self.begin(flow.time)
         lot = lot_of(flow)
-        if self.picking.pools and self.lots:
+        if self.pools and self.lots:
             self.lots = [pooled(self.lots[0], lot, flow.multiplier)]
         elif oldest:
             self.lots.insert(0, lot)
@@ -125,7 +124,7 @@ class Walk:
         if named:
             rest = self._consume_named(flow, named)
         while rest is not None and self.lots:
-            rest = self._consume(rest, self.picking.next(self.lots))
+            rest = self._consume(rest, self.next_of(self.lots))
         if named:
             self._join(first)
         if flow.moves_premium:
@@ -133,7 +132,7 @@ class Walk:
             self.carries[flow.id] = Carried(premium=premium)
         if not left:
             self.closed_at = flow.time
-        self.tell(flow.event or (EventType.REDUCED if left else EventType.CLOSED), flow.time, flow.id, left)
+        self.tell(flow.event or (_REDUCED if left else _CLOSED), flow.time, flow.id, left)
         return rest
 
     def take(self, quantity: Decimal) -> list[Lot]:
@@ -141,7 +140,7 @@ class Walk:
         place = {lot.opening_id: number for number, lot in enumerate(self.lots)}
         taken: list[Lot] = []
         while quantity:
-            index = self.picking.next(self.lots)
+            index = self.next_of(self.lots)
             lot = self.lots[index]
             have = abs(lot.quantity)
             if have > quantity:
@@ -155,7 +154,7 @@ class Walk:
     def take_up(self, lots: Iterable[Lot]) -> None:
         """Put lots that come from elsewhere in their place by age; what comes of one purchase is one lot."""
         for lot in lots:
-            same = next((i for i, other in enumerate(self.lots) if self.picking.pools or other.opening_id == lot.opening_id), None)
+            same = next((i for i, other in enumerate(self.lots) if self.pools or other.opening_id == lot.opening_id), None)
             if same is None:
                 older = (i for i, other in enumerate(self.lots, 1) if other.opened_at <= lot.opened_at)
                 self.lots.insert(max(older, default=0), lot)
@@ -173,7 +172,7 @@ class Walk:
     def tell(self, event: EventType, at: datetime, cause: str, after: Decimal) -> None:
         """The quantity changes to `after`."""
         fields = (self.account, self.instrument, event, at, self.quantity, after, self.cycle, cause)
-        self.events.append(_new(PositionEvent, fields))
+        self.events.append(new_tuple(PositionEvent, fields))
         self.quantity = after
 
     def note(self, entry: Adjustment, before: Lot | None, after: Lot | None) -> None:
@@ -229,17 +228,19 @@ class Walk:
     def _close_of(self, lot: Lot, piece: Flow, result: Result, premium: Decimal) -> Close:
         """`result` is the gross P&L, the opening and the closing commission."""
         basis = Basis.UNKNOWN if result[0] is None else lot.basis
-        price = ZERO if piece.price is None else piece.price
         fees = plus(lot.fees, piece.fees)
-        who = (self.account, self.instrument, piece.id, lot.opening_id, self.cycle, piece.time, lot.opened_at)
-        figures = (lot.quantity, lot.price, price, lot.cost, *result)
-        return _new(Close, (*who, *figures, self.currency, self.method, basis, self.partial, premium, fees))
+        gross, opening, closing = result
+        fields = (
+            self.account, self.instrument, piece.id, lot.opening_id, self.cycle, piece.time, lot.opened_at, lot.quantity, lot.price,
+            piece.price, lot.cost, gross, opening, closing, self.currency, self.method, basis, self.partial, premium, fees,
+        )  # fmt: skip
+        return new_tuple(Close, fields)
 
     # Named lots
 
     def _named(self, fill: Fill) -> Named:
         """The namings of a fill that can be followed; the others are refused, and what they named goes by the method."""
-        left = {} if self.picking.pools else {lot.opening_id: abs(lot.quantity) for lot in self.lots}
+        left = {} if self.pools else {lot.opening_id: abs(lot.quantity) for lot in self.lots}
         closing = self.quantity and (self.quantity > 0) != (fill.signed_quantity > 0)
         need, good = fill.quantity if closing else ZERO, []
         for name, quantity in fill.closes_lots:

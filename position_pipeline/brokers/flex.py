@@ -1,12 +1,13 @@
 """IBKR's Activity Flex statements: the full history, and the second book beside the API.
 
 Belongs here: what one file says of each account. The siblings hold the document (flex_document), its columns (flex_rows) and
-known words (flex_words), trades (flex_trades, flex_options, flex_booking), corporate actions and transfers (flex_movements), what was held
-before (flex_holdings), cash (flex_cash) and what was not taken (flex_log). Does not belong here: fetching a statement, storing it.
+known words (flex_words), trades (flex_trades, flex_options, flex_booking), corporate actions and transfers (flex_actions,
+flex_movements), what was held before (flex_holdings), cash (flex_cash) and what was not taken (flex_log). Does not belong here: fetching
+a statement, storing it.
 
 One element `FlexStatement` is one account and one period; several of one account (Breakout by Day) are joined. Trades are taken as
-executions, or as whole orders where there are no executions. Corporate actions and transfers are not booked yet: each is refused with its
-reason, and so are the later fills of the instrument that it changed, because a fill in units that the book does not have is wrong.
+executions, or as whole orders where there are no executions. A corporate action whose rows do not say what it does is refused with its
+reason, and so are the later fills of the instruments that it changed, because a fill in units that the book does not have is wrong.
 What a statement does not say is not guessed: its absence is a note, a refused row, or a StatementError that says what to tick.
 """
 
@@ -142,7 +143,7 @@ class _Reader:
             from_at=self.from_at,
             to_at=self.to_at,
             fills=tuple(sorted(taken.fills, key=lambda each: (each.time, each.sequence or 0, each.execution_id, each.revision))),
-            adjustments=tuple(sorted((*openings, *taken.adjustments), key=lambda each: (each.time, each.id))),
+            adjustments=tuple(sorted((*openings, *taken.adjustments, *movements.adjustments), key=lambda each: (each.time, each.id))),
             instruments=tuple(instruments[name] for name in sorted(instruments)),
             cash=read_cash(detailed(self.rows["CashTransaction"], self.log), self.log),
             refused=tuple(self.log.refused),

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 STOCK, OTHER, OPTION = INSTRUMENTS = ("ibkr:1", "ibkr:2", "ibkr:3")
 K = AdjustmentKind
 GIVES = (K.CONVERSION_OUT, K.SPIN_OFF, K.TRANSFER)
+ENDS = (K.EXPIRY, K.ASSIGNMENT, K.EXERCISE, K.CASH_SETTLEMENT)
+INFERRED = (*ENDS, K.SPLIT, K.TRANSFER, K.CONVERSION_OUT, K.CONVERSION_IN, K.FEE_IN_KIND, K.DELIVERY, K.ADOPTED)
+"""Kinds that may follow from a snapshot. A spin-off looks ahead to its taker, and has tests of its own."""
 
 
 @dataclass
@@ -52,12 +55,13 @@ class Tape:
 
 @dataclass
 class Story:
-    """The history so far, and the positions that it makes."""
+    """The history so far, and the positions that it makes; where it `infers`, some of its entries are inferred from snapshots."""
 
     tape: Tape
     method: Method
     knows_all: bool
     multipliers: dict[str, Decimal]
+    infers: bool = True
     entries: list[Entry] = field(default_factory=list)
     clock: int = 0
 
@@ -120,7 +124,18 @@ def fill(story: Story, instrument: str, **other: object) -> Fill:
 def adjustment(story: Story, instrument: str, kind: AdjustmentKind, quantity: Decimal = Decimal(0), **values: object) -> Adjustment:
     number = len(story.entries)
     values = {"multiplier": story.multipliers[instrument], "basis": Basis.BROKER} | values
+    if story.infers and kind in INFERRED and not story.tape.below(4):
+        values["held"] = held_after(story, instrument, quantity)
     return Adjustment(f"a{number:03d}", ACCOUNT, instrument, kind, minute(story.clock), quantity, "USD", **values)
+
+
+def held_after(story: Story, instrument: str, change: Decimal) -> Decimal:
+    """What a snapshot after a change may have said: all of the change, a part of it, none of it, or anything."""
+    held = story.positions[instrument].quantity
+    part = story.tape.one_of(Decimal(1), Decimal("0.5"), Decimal(0), Decimal(2))
+    return (
+        EXACT.add(held, EXACT.multiply(change or story.units(), part)) if story.tape.below(8) else story.units() * story.tape.one_of(1, -1)
+    )
 
 
 def brought(story: Story, instrument: str, kind: AdjustmentKind) -> Adjustment:
@@ -148,8 +163,15 @@ def one_adjustment(story: Story, instrument: str) -> Adjustment:
             story, instrument, K.CASH_SETTLEMENT, story.leaving(held), price=story.money(), commission=story.fee()
         ),
         K.EXPIRY: lambda: adjustment(story, instrument, K.EXPIRY, story.leaving(held), commission=story.fee()),
+        K.ADOPTED: lambda: adopted(story, instrument),
     }
-    return made[tape.one_of(*made)]()
+    return made[tape.one_of(*(kind for kind in made if story.infers or kind is not K.ADOPTED))]()
+
+
+def adopted(story: Story, instrument: str) -> Adjustment:
+    change = story.units() * story.tape.one_of(1, -1)
+    basis = story.tape.one_of({"price": story.money()}, {"price": story.money()} if story.knows_all else {})
+    return adjustment(story, instrument, K.ADOPTED, change, **({"held": held_after(story, instrument, change)} | basis))
 
 
 def deliver(story: Story) -> None:
@@ -157,8 +179,13 @@ def deliver(story: Story) -> None:
     kind = story.tape.one_of(K.ASSIGNMENT, K.EXERCISE)
     change = story.leaving(story.positions[OPTION].quantity)
     story.tell(adjustment(story, OPTION, kind, change, commission=story.fee()))
-    giver = story.entries[-1].id
-    story.tell(fill(story, story.tape.one_of(STOCK, OTHER), premium_from=story.tape.one_of(giver, giver, giver, "nobody")))
+    giver, shares = story.tape.one_of(*[story.entries[-1].id] * 3, "nobody"), story.tape.one_of(STOCK, OTHER)
+    if story.tape.below(2):
+        story.tell(fill(story, shares, premium_from=giver))
+    else:
+        change = story.units() * story.tape.one_of(1, -1)
+        more = {"takes_from": giver, "price": story.money(), "commission": story.fee()}
+        story.tell(adjustment(story, shares, K.DELIVERY, change, **more))
 
 
 def hand_over(story: Story) -> None:
@@ -180,12 +207,12 @@ def hand_over(story: Story) -> None:
     story.tell(adjustment(story, target, K.CONVERSION_IN, stated, takes_from=giver, amount=cash, **story.ratio()))
 
 
-def read(content: bytes) -> Story:
-    """The story on a tape."""
+def read(content: bytes, *, infers: bool = True) -> Story:
+    """The story on a tape; without `infers` it has facts only."""
     tape = Tape(content)
     method, knows_all = tape.one_of(*Method), bool(tape.below(2))
     multiplier = tape.one_of(Decimal(1), Decimal(1), Decimal("0.01"))
-    story = Story(tape, method, knows_all, {STOCK: multiplier, OTHER: Decimal(1), OPTION: Decimal(100)})
+    story = Story(tape, method, knows_all, {STOCK: multiplier, OTHER: Decimal(1), OPTION: Decimal(100)}, infers)
     for _ in range(1 + tape.below(24)):
         story.clock += 1
         choice = tape.below(16)

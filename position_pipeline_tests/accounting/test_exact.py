@@ -38,6 +38,21 @@ def test_a_ratio_is_the_true_quotient_rounded_once(cost, whole):
     assert Fraction(ratio(cost, whole)) == Fraction(round(Fraction(cost) / Fraction(whole) * 10**18), 10**18)
 
 
+@pytest.mark.parametrize("digits", range(70))
+def test_what_decides_a_rounding_counts_however_far_behind_it_stands(digits):
+    """25 units of 1e-19 lie between 2 and 3 of 1e-18, and go to 2, which is even; with a trifle more they go to 3."""
+    large = D(10) ** digits
+    with exact():
+        between, above, below = (large + D("25E-19") + trifle for trifle in (D(0), D("1E-60"), D("-1E-60")))
+        assert ratio(between, D(1)) == large + D("2E-18")
+        assert ratio(above, D(1)) == -ratio(-above, D(1)) == large + D("3E-18")
+        assert ratio(below, D(1)) == large + D("2E-18")
+        # Half of it: 25 units of 1e-11 lie between 2 and 3 of 1e-10.
+        twice = 2 * (large + D("25E-11"))
+        assert relieve(twice, D(1), D(2)) == large + D("2E-10")
+        assert relieve(twice + D("1E-60"), D(1), D(2)) == large + D("3E-10")
+
+
 def test_a_rounding_that_nobody_asked_for_is_an_exception():
     with exact(), pytest.raises(Inexact):
         D(1) / D(3)

@@ -242,15 +242,16 @@ def test_reading_twice_gives_the_same_ids(year):
 # A corporate action
 
 
-def test_a_corporate_action_is_shown_and_touches_nothing():
+def test_after_an_identifier_change_the_lot_is_the_statements_own_with_its_date_and_cost():
     (statement,) = read_statements(STATEMENTS / "ibkr_flex_corporate_action_2025.xml")
-    assert [(fill.execution_id, fill.revision, fill.quantity) for fill in statement.fills] == [("0000d349.689445a6.01", 1, D(24))]
-    assert statement.adjustments == ()  # what the action moved is not taken for an opening position
-    assert [row.symbol for row in statement.refused] == ["ZT0", "ZT0.NEW"]
-    assert all("corporate action IC" in row.reason and "line 1" in row.reason for row in statement.refused)
-    assert dict(statement.notes) == {"CorporateAction rows not booked": 2}
+    assert statement.refused == ()
     assert [row.amount for row in statement.cash] == ["12.72", "-1.91", "13.92", "-2.09"]
-    assert sum(result.position.quantity for result in booked(statement).results.values()) == 24
+    (position,) = [result.position for result in booked(statement).results.values() if result.position.quantity]
+    (lot,) = position.lots
+    assert position.instrument == "ibkr:808825105"
+    assert (lot.quantity, lot.opened_at) == (D(24), datetime(2025, 8, 7, 14, 45, 23, tzinfo=UTC))  # 10:45:23 in New York
+    # 24 x 33.20 bought, and 3 paid for it: the statement's costBasisMoney of the lot is 799.80, 33.325 a share.
+    assert (lot.cost, lot.commission, lot.cost + lot.commission) == (D("796.8"), D(3), D("799.8"))
 
 
 # Options on futures, and an index option settled in cash

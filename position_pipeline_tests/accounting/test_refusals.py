@@ -28,6 +28,8 @@ BAD_BY_THEMSELVES = [
     (adjustment(K.SPLIT, 0, **RATIO, commission=D(1)), "no commission"),
     (adjustment(K.SPLIT, 0, numerator=NAN, denominator=D(1)), "numerator is NaN"),
     (adjustment(K.SPLIT, 0, numerator=D("1e40"), denominator=D(1)), "numerator has more than 40 digits"),
+    (adjustment(K.SPLIT, 0, **RATIO, cost=D(5)), "its cost of 5 has no meaning in a split"),
+    (adjustment(K.EXPIRY, -5, cost=D(0)), "its cost of 0 has no meaning"),
     (adjustment(K.TRANSFER, 0), "changes nothing"),
     (adjustment(K.EXPIRY, 0), "changes nothing"),
     (adjustment(K.CONVERSION_OUT, 0), "changes nothing"),
@@ -42,10 +44,16 @@ BAD_BY_THEMSELVES = [
     (adjustment(K.OPENING_LOT, 5, price=D("Infinity")), "price is Infinity"),
     (adjustment(K.OPENING_LOT, 5, multiplier=D(0)), "multiplier 0 is not above 0"),
     (adjustment(K.OPENING_LOT, 5, currency=""), "no currency"),
+    (adjustment(K.EXPIRY, -5, numerator=D(0), denominator=D(1)), "numerator 0 is not above 0"),
+    (adjustment(K.EXPIRY, -5, share=D(2)), "share 2 is not between 0 and 1"),
     (buy(-5, 100), "-5 is negative"),
     (buy(5, NAN), "price is NaN"),
     (buy(NAN, 5), "quantity is NaN"),
 ]
+
+
+def test_a_fill_without_an_id_or_with_a_negative_revision_is_not_stored():
+    assert faults(replace(buy(5, 100), execution_id="", revision=-1)) == ("it has no execution id", "its revision -1 is below 0")
 
 
 @pytest.mark.parametrize(("entry", "reason"), BAD_BY_THEMSELVES, ids=[reason for _, reason in BAD_BY_THEMSELVES])

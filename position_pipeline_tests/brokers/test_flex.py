@@ -8,6 +8,7 @@ from itertools import permutations
 
 import pytest
 
+from position_pipeline.accounting.exact import plain
 from position_pipeline.accounting.model import AdjustmentKind, Basis, Side
 from position_pipeline.brokers.flex import read_statements
 from position_pipeline_tests.brokers.flex_file import (
@@ -358,34 +359,121 @@ def action(quantity, when="20250603;202500", **values):
     return row("CorporateAction", STOCK, about, {"actionID": "1"}, values)
 
 
-def test_after_a_split_no_trade_of_the_instrument_is_taken():
+def kinds(statement):
+    return [(each.kind.value, plain(each.quantity), each.instrument.removeprefix("ibkr:")) for each in statement.adjustments]
+
+
+def ratios(statement):
+    return [(plain(each.numerator), plain(each.denominator)) for each in statement.adjustments if each.numerator]
+
+
+def test_a_split_has_the_ratio_of_its_text_and_trades_after_it_are_taken():
+    statement = read(trade(1, "10"), action("30"), trade(2, "-40", dateTime="20250605;100000"), position("5", conid="77"))
+    assert [fill.sequence for fill in statement.fills] == [1, 2]
+    assert kinds(statement) == [("opening_balance", "5", "77"), ("split", "0", "265598")]  # 0 - 10 - 30 + 40 AAPL held before
+    assert ratios(statement) == [("4", "1")]
+    assert statement.refused == ()
+
+
+def test_what_was_held_before_a_split_is_told_in_the_units_of_then():
+    # 20 at the end, 15 of them by the split of 4 for 1: 5 before.
+    assert kinds(read(action("15"), position("20"))) == [("opening_balance", "5", "265598"), ("split", "0", "265598")]
+
+
+def test_a_stock_dividend_is_a_split_of_one_more_in_so_many():
+    statement = read(action("1", type="SD", description="AAPL(US0378331005) STOCK DIVIDEND US0378331005 1 FOR 10"), position("11"))
+    assert ratios(statement) == [("11", "10")]
+
+
+def test_an_action_whose_text_has_no_ratio_is_refused_with_every_later_trade_of_its_instrument():
     rows = [
         trade(1, "10"),
-        action("30"),
+        action("30", description="AAPL SPLIT"),
         trade(2, "-40", dateTime="20250605;100000"),
         trade(3, "5", conid="77", dateTime="20250605;100000"),
     ]
     statement = read(*rows, position("5", conid="77"))
     assert [fill.sequence for fill in statement.fills] == [1, 3]
     assert [refused.symbol for refused in statement.refused] == ["AAPL", "AAPL"]
-    assert "SPLIT 4 FOR 1" in statement.refused[0].reason
+    assert "AAPL SPLIT" in statement.refused[0].reason
     assert "follows a corporate action" in statement.refused[1].reason
     assert statement.adjustments == ()  # 0 - 10 - 30 + 40
 
 
+OLD, NEW = {"conid": "1", "isin": "US9279591062", "symbol": "ZT0"}, {"conid": "2", "isin": "US64361Q1013", "symbol": "ZT0.NEW"}
+CHANGE = "ZT0(US9279591062) CUSIP/ISIN CHANGE TO (US64361Q1013)"
+
+
+def test_an_identifier_change_moves_the_lots_to_the_new_instrument():
+    rows = [
+        action("-24", type="IC", description=CHANGE, transactionID="8", **OLD),
+        action("24", type="IC", description=CHANGE, transactionID="9", **NEW),
+    ]
+    statement = read(*rows, position("24", conid="2"))
+    assert kinds(statement) == [("opening_balance", "24", "1"), ("conversion_out", "-24", "1"), ("conversion_in", "24", "2")]
+    out, taken = statement.adjustments[1:]
+    assert (taken.takes_from, ratios(statement)) == (out.id, [("24", "24")] * 2)
+    assert (out.id, taken.id) == ("flex-8", "flex-9")
+
+
+def test_of_a_short_the_text_tells_which_leg_is_the_old_one():
+    rows = [
+        action("24", type="IC", description=CHANGE, transactionID="8", **OLD),
+        action("-24", type="IC", description=CHANGE, transactionID="9", **NEW),
+    ]
+    assert kinds(read(*rows)) == [("conversion_out", "24", "1"), ("conversion_in", "-24", "2")]
+
+
+def test_a_reverse_split_with_a_new_identifier_has_the_ratio_of_its_units():
+    text = "GCM(CA38501D2041) SPLIT 1 FOR 25"
+    rows = [action("-100", type="RS", description=text, **OLD), action("4", type="RS", description=text, **NEW)]
+    assert ratios(read(*rows)) == [("4", "100")] * 2
+
+
+def test_cash_beside_a_merger_for_shares_goes_with_the_shares_that_are_given_up():
+    rows = [action("-100", type="TC", proceeds="250", description="MERGED", **OLD), action("50", type="TC", description="MERGED", **NEW)]
+    amounts = {each.kind.value: each.amount for each in read(*rows).adjustments}
+    assert amounts == {"conversion_out": D(250), "conversion_in": None}
+
+
+def test_a_merger_for_cash_closes_at_what_was_paid():
+    (closed,) = read(action("-100", type="TC", proceeds="5025", description="MERGED FOR USD 50.25 PER SHARE")).adjustments
+    assert (closed.kind.value, closed.quantity, closed.price) == ("cash_settlement", Decimal(-100), Decimal("50.25"))
+
+
+def test_what_is_delisted_as_worthless_closes_at_nothing():
+    assert kinds(read(action("-100", type="DW", proceeds="0", description="DELISTED"))) == [("expiry", "-100", "265598")]
+
+
+def test_spun_off_shares_come_in_at_a_cost_that_is_not_known():
+    (spun,) = read(action("5", type="SO", description="SPINOFF 1 FOR 20", **NEW)).adjustments
+    assert (spun.kind.value, spun.quantity, spun.price, spun.basis.value) == ("transfer", Decimal(5), None, "unknown")
+
+
+def test_an_action_that_was_reversed_is_nothing():
+    statement = read(action("30"), action("-30", code="Ca"), trade(1, dateTime="20250605;100000"))
+    assert (statement.adjustments, statement.refused, len(statement.fills)) == ((), (), 1)
+    assert ("corporate actions that were reversed in the same file: neither taken", 1) in statement.notes
+
+
 def test_the_sum_row_of_an_action_is_not_a_second_one_and_one_without_units_blocks_nothing():
     statement = read(action("30", levelOfDetail="SUMMARY", accountId="-"), action("0", type="CD"), trade(2, dateTime="20250605;100000"))
-    assert len(statement.refused) == 1
+    assert (statement.refused, statement.adjustments) == ((), ())
     assert len(statement.fills) == 1
 
 
-def test_what_was_transferred_in_was_not_held_before():
-    moved = row("Transfer", STOCK, direction="IN", quantity="7", dateTime="20250301;100000", type="ACATS")
+def test_what_was_transferred_in_was_not_held_before_and_has_no_known_cost():
+    moved = row("Transfer", STOCK, direction="IN", quantity="7", dateTime="20250301;100000", type="ACATS", transactionID="3")
     statement = read(moved, position("10"))
-    assert statement.adjustments[0].quantity == 3
-    assert "transfer IN: 7 units" in statement.refused[0].reason
+    assert kinds(statement) == [("opening_balance", "3", "265598"), ("transfer", "7", "265598")]
+    assert statement.adjustments[1].basis.value == "unknown"
     out = row("Transfer", STOCK, direction="OUT", quantity="7", date="20250301", type="FOP")
-    assert read(out, position("3")).adjustments[0].quantity == 10
+    assert kinds(read(out, position("3"))) == [("opening_balance", "10", "265598"), ("transfer", "-7", "265598")]
+
+
+def test_the_same_action_has_the_same_id_in_every_statement():
+    without = [action("30", transactionID=""), action("30", transactionID="")]
+    assert len({read(each).adjustments[0].id for each in without}) == 1
 
 
 # Cash
