@@ -12,13 +12,14 @@ PIP_OPTIONS = --disable-pip-version-check --quiet --constraint constraints.txt
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONWARNINGS =
 
-.PHONY: help run test lint unit ib-async bench peers clean
+.PHONY: help run test lint unit ib-async bench bench-live peers clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make run     the whole product: database, broker (simulated unless one is set), Dagster UI, schedule"
 	@echo "make test    all checks and tests, as CI runs them"
 	@echo "make bench   how fast it is, measured here and now"
+	@echo "make bench-live  how soon a fill is in the book"
 	@echo "make clean   remove the environments (your data in ~/.position_pipeline stays)"
 
 run: $(VENV)/installed
@@ -43,6 +44,11 @@ bench: $(VENV)/installed-dev
 	$(VENV)/bin/python -m benchmarks.sync
 	$(VENV)/bin/python -m benchmarks.accounting
 	$(VENV)/bin/python -m benchmarks.scale
+
+# From a fill on the wire to its committed position; some minutes, on a machine that does nothing else.
+bench-live: $(VENV)/installed-dev
+	$(VENV)/bin/python -m benchmarks.live
+	$(VENV)/bin/python -m benchmarks.live_sync
 
 # nautilus_trader and beancount, for `make bench` alone; it makes them itself and does without them where it cannot.
 peers: $(PEERS_VENV)/installed

@@ -4,6 +4,9 @@ CPU time of booking alone (the program's own fill objects are ready) and of book
 the programs are interleaved, so that a slow moment of the machine hits all of them. A ratio is the median of the rounds' ratios, and
 compares like with like: nautilus_trader knows averages only, beancount knows no averages.
 
+Python's search for garbage in cycles works as always for all programs, and looks again and again at all the results that a program
+keeps. Ours is measured once more without it, which is how an import and `verify` book very many fills (position_pipeline/collection.py).
+
 The figures must agree before a speed is worth printing: quantities exactly; with beancount gross P&L and cost of the open lots to the
 last digit; with nautilus_trader average prices to nine digits, and net P&L but for half a cent per fill (a fill that flips the position
 counts as two), because it rounds its P&L to the cent with each.
@@ -18,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -27,6 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from benchmarks.peers import Fills, Measured, Outcome, measure
 from position_pipeline.accounting.booking import Booked, fold
 from position_pipeline.accounting.model import Fill, Method, Position, Side
+from position_pipeline.collection import without_collection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,27 +44,27 @@ HALF_A_CENT = Decimal("0.005")
 
 
 class Program(NamedTuple):
-    """A program beside ours: its name, the method of ours it is compared with, the sets of fills that it can take in reasonable time."""
+    """A program beside ours: its name, which of ours it is compared with, the sets of fills that it can take in reasonable time."""
 
     title: str
-    method: Method
+    beside: str
     sets: tuple[str, ...]
 
 
 PEERS = {
-    "nautilus": Program("nautilus_trader, average (Cython)", Method.AVERAGE, ("many", "some", "one")),
-    "nautilus-rust": Program("nautilus_trader, average (Rust)", Method.AVERAGE, ("many", "some", "one")),
-    "beancount": Program("beancount, FIFO", Method.FIFO, ("some", "one")),
+    "nautilus": Program("nautilus_trader, average (Cython)", "average", ("many", "some", "one")),
+    "nautilus-rust": Program("nautilus_trader, average (Rust)", "average", ("many", "some", "one")),
+    "beancount": Program("beancount, FIFO", "FIFO", ("some", "one")),
 }
 
 
 class Ours:
-    """`fold` per instrument, with every lot, close and event it makes."""
+    """`fold` per instrument, with every lot, close and event it makes; `bulk` is how very much is booked."""
 
     version = ""
 
-    def __init__(self, method: Method) -> None:
-        self.method = method
+    def __init__(self, method: Method, *, bulk: bool = False) -> None:
+        self.method, self.around = method, without_collection if bulk else nullcontext
 
     def prepare(self, fills: Fills) -> Fills:
         return fills
@@ -69,7 +73,8 @@ class Ours:
         return {name: [_fill(name, row) for row in history] for name, history in rows.items()}
 
     def book(self, made: dict[str, list[Fill]]) -> dict[str, Booked]:
-        return {name: fold(Position("U1", name, "USD", method=self.method), fills) for name, fills in made.items()}
+        with self.around():
+            return {name: fold(Position("U1", name, "USD", method=self.method), fills) for name, fills in made.items()}
 
     def outcome(self, booked: dict[str, Booked]) -> Outcome:
         return {name: _figures(each.position) for name, each in booked.items()}
@@ -190,16 +195,23 @@ def start(file: Path, stack: ExitStack) -> dict[str, Peer]:
     return running
 
 
+OURS = {
+    "FIFO": Ours(Method.FIFO),
+    "average": Ours(Method.AVERAGE),
+    "FIFO, without collection": Ours(Method.FIFO, bulk=True),
+    "average, without collection": Ours(Method.AVERAGE, bulk=True),
+}
+
 Rounds = dict[str, list[Measured]]
-"""The measurements of each program, by its name; ours have the name of the method."""
+"""The measurements of each program, by its name."""
 
 
 def rounds_of(which: str, fills: Fills, peers: dict[str, Peer]) -> Rounds:
     """All programs on one set of fills, one after the other, several times over."""
     found: Rounds = {}
     for _ in range(ROUNDS):
-        for method in (Method.FIFO, Method.AVERAGE):
-            found.setdefault(method, []).append(measure(Ours(method), fills))
+        for name, ours in OURS.items():
+            found.setdefault(name, []).append(measure(ours, fills))
         for name, peer in peers.items():
             if which in PEERS[name].sets:
                 found.setdefault(name, []).append(peer.measure(which))
@@ -210,7 +222,7 @@ def check(rounds: Rounds, fills: Fills) -> list[str]:
     """Refuse figures that disagree; in words, how well those of each peer agree with ours."""
     said = []
     for name in (name for name in rounds if name in PEERS):
-        theirs, ours = rounds[name][0].outcome, rounds[PEERS[name].method][0].outcome
+        theirs, ours = rounds[name][0].outcome, rounds[PEERS[name].beside][0].outcome
         assert theirs.keys() == ours.keys(), f"{name} booked other instruments"
         worst = max(_difference(name, theirs[each], ours[each], len(fills[each])) for each in ours)
         words = f"rounds to the cent with each fill, P&L of a position off by up to {worst} USD" if worst else "every figure equal to ours"
@@ -236,13 +248,13 @@ def _difference(name: str, theirs: dict[str, str], ours: dict[str, str], fills: 
 def report(rounds: Rounds, fills: Fills) -> None:
     """The table of one set of fills."""
     count = sum(len(rows) for rows in fills.values())
-    print(f"\n{f'{count:,} fills on {len(fills):,} position' + 's' * (len(fills) > 1):<36}{'booking':>16}{'with making fills':>22}")
+    print(f"\n{f'{count:,} fills on {len(fills):,} position' + 's' * (len(fills) > 1):<46}{'booking':>16}{'with making fills':>22}")
     for name, measured in rounds.items():
-        title = PEERS[name].title if name in PEERS else f"position_pipeline, {'FIFO' if name == Method.FIFO else name}"
+        title = PEERS[name].title if name in PEERS else f"position_pipeline, {name}"
         book = count / statistics.median(each.book for each in measured)
         both = count / statistics.median(each.make + each.book for each in measured)
-        told = _compared(measured, rounds[PEERS[name].method]) if name in PEERS else _goal(book, len(fills))
-        print(f"  {title:<34}{book:>10,.0f} /s {both:>15,.0f} /s    {told}".rstrip())
+        told = _compared(measured, rounds[PEERS[name].beside]) if name in PEERS else _goal(book, len(fills))
+        print(f"  {title:<44}{book:>10,.0f} /s {both:>15,.0f} /s    {told}".rstrip())
 
 
 def _goal(speed: float, positions: int) -> str:

@@ -1,7 +1,7 @@
 """A sync of 2 accounts x 500 positions without a change: the whole command, and our own part of it.
 
 The command is a process of its own, as a person runs it: interpreter, imports, the broker's wire, the database. Our own work is what the
-sync log says: from the broker's last byte to the end of the pass.
+sync log says: from the broker's last byte to the end of the pass. How that grows with what is held and with what changed is in growth.py.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import growth
 from position_pipeline.simulator import Simulator, many_positions
 from position_pipeline.store import embedded, upgrade
 
@@ -46,6 +47,9 @@ def main() -> None:
     _line("no change, whole command", [whole for whole, _, _ in rounds], "goal: under 1.5 s")
     _line("  of which our own work", [own / 1000 for _, own, _ in rounds], "goal: under 0.1 s")
     _line("  a bare Python interpreter, for comparison", python)
+    with tempfile.TemporaryDirectory() as folder, embedded.running(Path(folder) / "home") as url:
+        upgrade(url)
+        growth.measure(url)
 
 
 def _sync(environ: dict[str, str]) -> tuple[float, float, str]:

@@ -20,7 +20,7 @@ from typing import Annotated
 
 import typer
 
-from position_pipeline import cli_reading, show
+from position_pipeline import cli_alerts, cli_reading, cli_register, show
 from position_pipeline import settings as settings_module
 from position_pipeline.cli_reading import Accounts, BadUse, Json, opened, progress
 
@@ -35,6 +35,7 @@ app = typer.Typer(
 )
 db_app = typer.Typer(help="The database's tables.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
+app.add_typer(cli_alerts.app, name="alerts")
 
 
 # -- how a command ends
@@ -81,10 +82,10 @@ def _words(error: Exception) -> str:
     from psycopg2 import Error as DatabaseError
 
     from position_pipeline.connections import NoBroker
-    from position_pipeline.store import DatabaseUnavailable, WrongRevision
+    from position_pipeline.store import DatabaseUnavailable, NotPossible, WrongRevision
     from position_pipeline.store.embedded_binaries import EmbeddedServerError
 
-    if isinstance(error, NoBroker | DatabaseUnavailable | WrongRevision | EmbeddedServerError):
+    if isinstance(error, NoBroker | DatabaseUnavailable | NotPossible | WrongRevision | EmbeddedServerError):
         return str(error)
     error = getattr(error, "orig", None) or error  # SQLAlchemy wraps what the database said in the whole statement
     said = " ".join(str(error).split())
@@ -134,6 +135,7 @@ def sync(accounts: Accounts = None, json: Json = False) -> None:
             trigger="manual",
             timeout=settings.broker_timeout,
             cost_method=settings.cost_method,
+            policy=connections.policy(settings),
         )
     if json:
         show.print_json([show.sync_row(result) for result in results])
@@ -144,8 +146,22 @@ def sync(accounts: Accounts = None, json: Json = False) -> None:
         sys.exit(ALREADY_RUNNING if all(r.good or r.outcome == "already_running" for r in results) else 1)
 
 
-for reading in cli_reading.COMMANDS:
+@app.command()
+def listen(
+    *,
+    stand_by: Annotated[bool, typer.Option("--stand-by", help="Where another listener runs, wait until it is gone.")] = False,
+    report_to: Annotated[str, typer.Option(metavar="URL", help="Dagster's webserver, to be told what was recorded.")] = "",
+) -> None:
+    """Hear the brokers and record fills as they happen, until stopped. Exit 75 if another listener hears them already."""
+    from position_pipeline import listener
+
+    sys.exit(listener.listen(settings_module.load(), stand_by=stand_by, report_to=report_to))
+
+
+for reading in (*cli_reading.COMMANDS, cli_register.events):
     app.command()(reading)
+app.add_typer(cli_register.breaks_app, name="breaks")
+app.add_typer(cli_register.adjustments_app, name="adjustments")
 
 
 @app.command()
@@ -163,7 +179,7 @@ def replay(
 @app.command("import")
 def import_(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Flex statements (XML), opening lots (CSV), or fills (CSV, JSON Lines).")
+        list[Path], typer.Argument(metavar="FILE...", help="Flex statements (XML), opening lots (CSV), or events (CSV, JSON Lines).")
     ],
     json: Json = False,
 ) -> None:
@@ -171,7 +187,8 @@ def import_(
 
     Each file is taken whole or not at all; a bad one does not keep the others out. A file of opening lots is CSV with the columns
     account, instrument, quantity, opened_at and price or cost, such as: U1234567,ibkr:265598,100,2024-11-20,189.25
-    A file of fills has one a line, as for replay, each with its account, execution_id and time.
+    A file of events has one a line, as for replay: fills, splits, dividends, expiries and the rest, each with its account and time, and
+    with its execution_id where it has one.
     """
     from position_pipeline import imports
 

@@ -170,17 +170,6 @@ def executions(accounts: Accounts = None, json: Json = False) -> None:
     shown(rows, show.executions, json=json)
 
 
-def breaks(
-    accounts: Accounts = None,
-    all_: Annotated[bool, typer.Option("--all", help="Resolved ones too.")] = False,
-    json: Json = False,
-) -> None:
-    """Where the book and the broker differ, since when, and what helps."""
-    with reading(accounts) as (_, store):
-        rows = store.read.breaks(accounts, all_=all_)
-    shown(rows, show.breaks, json=json)
-
-
 def verify(accounts: Accounts = None, json: Json = False) -> None:
     """Make every position anew from its first entry and compare it with what is stored, to the last digit. Exit 1 if anything differs."""
     from position_pipeline import verify as verify_module
@@ -216,4 +205,4 @@ def explain(
             show.say(show.console(), [*([""] if number else []), *explain_module.lines(each)])
 
 
-COMMANDS = (status, accounts, positions, closes, executions, breaks, verify, explain)
+COMMANDS = (status, accounts, positions, closes, executions, verify, explain)

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from position_pipeline.accounting.circumstances import Policy
 from position_pipeline.settings import SIMULATED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from position_pipeline.brokers import Broker
+    from position_pipeline.brokers.ibkr import IbkrBroker
     from position_pipeline.settings import Settings
     from position_pipeline.store import Store
 
-__all__ = ["SIMULATED", "NoBroker", "brokers", "database", "simulator_address", "simulator_file", "store", "upgrade"]
+__all__ = ["SIMULATED", "NoBroker", "brokers", "database", "policy", "simulator_address", "simulator_file", "store", "upgrade"]
 
 
 class NoBroker(Exception):
@@ -40,18 +42,18 @@ def database(settings: Settings) -> Iterator[str]:
 
 
 @contextmanager
-def store(settings: Settings) -> Iterator[Store]:
+def store(settings: Settings, *, in_a_hurry: bool = False) -> Iterator[Store]:
     """The store of this home, open. A new embedded database gets its tables; any other must have been upgraded by a person."""
     from position_pipeline.store import Store, WrongRevision, upgrade
 
     with database(settings) as url:
         try:
-            opened = Store(url)
+            opened = Store(url, in_a_hurry=in_a_hurry)
         except WrongRevision as error:
             if settings.database_url is not None or not error.empty:
                 raise
             upgrade(url)
-            opened = Store(url)
+            opened = Store(url, in_a_hurry=in_a_hurry)
         with opened:
             yield opened
 
@@ -66,7 +68,7 @@ def upgrade(settings: Settings) -> tuple[str | None, str]:
         return run(url)
 
 
-def brokers(settings: Settings) -> list[Broker]:
+def brokers(settings: Settings) -> list[IbkrBroker]:
     """The configured brokers, or the simulated one that `up` runs. Raises `NoBroker`. Nothing is connected yet."""
     from position_pipeline.brokers.ibkr import IbkrBroker
 
@@ -75,6 +77,16 @@ def brokers(settings: Settings) -> list[Broker]:
         return [IbkrBroker(name=c.name, host=c.host, port=c.port, client_id=c.client_id, accounts=c.accounts) for c in configured]
     host, port = simulator_address(settings.home)
     return [IbkrBroker(name=SIMULATED, host=host, port=port, client_id=settings.ibkr_client_id)]
+
+
+def policy(settings: Settings) -> Policy:
+    """What is done about differences that nothing explains."""
+    return Policy(
+        adopts=settings.on_unexplained == "adopt",
+        closes_missing=settings.mark_missing_as_closed,
+        window=timedelta(seconds=settings.timing_window),
+        vanishing=settings.vanished_share,
+    )
 
 
 def simulator_file(home: Path) -> Path:

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from position_pipeline import connections
 from position_pipeline import settings as settings_module
 from position_pipeline.brokers import Broker
-from position_pipeline.defs import assets, checks, jobs, resources, schedules, sensors
+from position_pipeline.defs import alerting, assets, checks, housekeeping, jobs, resources, schedules, sensors
 from position_pipeline.settings import Settings
 
 
@@ -33,9 +33,14 @@ def build_defs(
     return dg.Definitions(
         assets=assets.ASSETS,
         asset_checks=checks.CHECKS,
-        jobs=[jobs.position_sync(settings), jobs.book_verification()],
-        schedules=[schedules.every_interval(settings), schedules.every_night(settings)],
-        sensors=[sensors.sync_at_start(settings)],
+        jobs=[jobs.position_sync(settings), jobs.book_verification(), housekeeping.housekeeping(settings)],
+        schedules=[schedules.every_interval(settings), schedules.every_night(settings), schedules.every_few_hours(settings)],
+        sensors=[
+            sensors.sync_at_start(settings),
+            sensors.executions_sensor(settings),
+            sensors.sync_requests_sensor(settings),
+            alerting.alerts(settings),
+        ],
         resources={"sync": resources.sync_session(settings, brokers or (lambda: connections.brokers(settings)))},
         executor=dg.in_process_executor,
     )

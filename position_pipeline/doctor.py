@@ -32,6 +32,7 @@ def examine(settings: Settings) -> dict[str, Any]:
     _with_database(settings, report, checks)
     checks.append(_check("time zones", _time_zones, "Install the package tzdata."))
     checks += _brokers(settings)
+    checks.append(_check("alerts", lambda: _alerts(settings), "Correct POSITION_SYNC_ALERTS, then try: position-pipeline alerts test"))
     checks.append(_check("data folder", lambda: _home(settings), "Make the folder in POSITION_SYNC_HOME writable for you."))
     return report
 
@@ -131,6 +132,19 @@ def _home(settings: Settings) -> str:
     probe.write_text("", encoding="utf-8")
     probe.unlink()
     return f"{settings.home} can be written"
+
+
+def _alerts(settings: Settings) -> str:
+    """Whether every channel's URL means something. Nothing is sent, and none of the URLs is shown: they hold secrets."""
+    from position_pipeline import alerts_delivery
+
+    channels = alerts_delivery.channels(settings)
+    wrong = [f"{channel.name}: {error}" for channel in channels if (error := alerts_delivery.understood(channel))]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    if not channels:
+        return "no channel is set, so alerts are only listed: position-pipeline alerts"
+    return f"{', '.join(channel.name for channel in channels)} are understood"
 
 
 def _brokers(settings: Settings) -> list[Check]:

@@ -136,9 +136,12 @@ def _product(quantity: Decimal, price: Decimal, multiplier: Decimal) -> str:
 
 
 def _proceeds_lines(close: Row, closing: Row) -> list[str]:
+    delivers = closing.get("kind") == "delivery"
+    if close["exit_price"] is None:
+        return ["  proceeds          = not known"]
     proceeds = close["quantity"] * close["exit_price"] * closing["multiplier"]
     text = [f"  proceeds          = {_product(close['quantity'], close['exit_price'], closing['multiplier'])} = {plain(proceeds)}"]
-    if close["premium"] and "execution_id" in closing:
+    if close["premium"] and ("execution_id" in closing or delivers):
         text.append(f"  option premium    = {plain(close['premium'])}, moved here by the assignment or exercise (a cost if positive)")
     return text
 

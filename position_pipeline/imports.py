@@ -1,6 +1,6 @@
 """Which reader a file needs, and what an import did, in rows and in sentences, whatever kind of file it was.
 
-Belongs here: telling statements and opening lots from files of fills. Does not belong here: taking them in (statements, event_files).
+Belongs here: telling statements and opening lots from files of events. Does not belong here: taking them in (statements, event_files).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Report", "StatementError", "take_in"]
 
 FIRST_BYTES = 4096
 EVENT_COLUMNS = frozenset({"side", "type", "execution_id"})
-"""A file of opening lots has none of these columns, and one of fills has at least the side."""
+"""A file of opening lots has none of these columns, and one of events has at least one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,14 @@ def _event_rows(name: str, taken: Taken) -> list[dict[str, Any]]:
 def _counts(taken: Taken, account: str) -> dict[str, int]:
     recorded = taken.recorded.get(account)
     if recorded is None:
-        return {"fills": 0, "fills_completed": 0, "positions_changed": 0}
-    return {"fills": recorded.fills, "fills_completed": recorded.completed, "positions_changed": len(recorded.changes)}
+        return dict.fromkeys(("fills", "fills_completed", "adjustments", "cash_rows", "positions_changed"), 0)
+    return {
+        "fills": recorded.fills,
+        "fills_completed": recorded.completed,
+        "adjustments": recorded.adjustments,
+        "cash_rows": taken.cash.get(account, 0),
+        "positions_changed": len(recorded.changes),
+    }
 
 
 def _event_lines(name: str, taken: Taken) -> list[str]:
@@ -82,8 +88,10 @@ def _event_lines(name: str, taken: Taken) -> list[str]:
     rows = _event_rows(name, taken)
     for row in rows:
         if row["account"]:
-            changed = show.counted(row["positions_changed"], "position")
-            text.append(f"  Account {row['account']}: {show.counted(row['fills'], 'new fill')}. {changed} changed.")
+            new = [show.counted(row["fills"], "new fill")]
+            new += [show.counted(row["adjustments"], "book entry", "book entries")] if row["adjustments"] else []
+            new += [show.counted(row["cash_rows"], "cash row")] if row["cash_rows"] else []
+            text.append(f"  Account {row['account']}: {', '.join(new)}. {show.counted(row['positions_changed'], 'position')} changed.")
     refused = [" ".join(filter(None, (each["symbol"], each["reason"]))) for row in rows for each in row["refused_rows"]]
     more = len(refused) - statements.MOST_LINES
     text += [f"  Refused: {each}" for each in refused[: statements.MOST_LINES]]

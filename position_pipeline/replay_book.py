@@ -12,10 +12,10 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from position_pipeline.accounting.booking import book, fold
+from position_pipeline.accounting.booking import fold
 from position_pipeline.accounting.model import Position
 from position_pipeline.brokers.event_lines import UNTIMED, LineRefused, Refused
-from position_pipeline.replay_entries import Earlier, adjustment_of, delivery_of, fill_of
+from position_pipeline.replay_entries import Earlier, adjustment_of, booked_whole, delivery_of, fill_of
 from position_pipeline.replay_identity import Identity
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-    from position_pipeline.accounting.booking import Booked, Carries
-    from position_pipeline.accounting.model import Close, Entry, Fill, Method
+    from position_pipeline.accounting.booking import Booked
+    from position_pipeline.accounting.model import Close, Fill, Method
     from position_pipeline.brokers.event_lines import Event
     from position_pipeline.replay_entries import Terms
 
@@ -116,20 +116,18 @@ class Book:
         if not position.quantity and event.type == "split" and not event.amount:
             self.idle += 1
             return
-        booked = _booked(position, adjustment_of(event, terms, position.quantity))
+        booked = booked_whole(position, adjustment_of(event, terms, position.quantity))
         self._keep_booked(booked, {event.id: event.line})
         self._identity.adjustment(event, terms)
 
     def _deliver(self, event: Event, terms: Terms) -> None:
         """End the option, then book its delivery with the premium: both or neither."""
-        if event.underlying == event.instrument:
-            raise LineRefused(f"underlying {event.underlying} is the option itself")
         underlying = self._earlier.terms_of_underlying(event, terms)
         position = self._current(event.account, event.instrument, terms)
         option = adjustment_of(event, terms, position.quantity)
-        ended = _booked(position, option)
+        ended = booked_whole(position, option)
         shares = self._current(event.account, event.underlying, underlying)
-        delivered = _booked(shares, delivery_of(event, option, underlying), {option.id: ended.carries[option.id]})
+        delivered = booked_whole(shares, delivery_of(event, option, underlying), {option.id: ended.carries[option.id]})
         for booked in (ended, delivered):
             self._keep_booked(booked, {event.id: event.line})
         self._identity.delivery(event, terms, underlying)
@@ -156,14 +154,6 @@ class Book:
         if event.time is not UNTIMED:
             self.backwards += event.time < self._times.get(key, UNTIMED)
             self._times[key] = event.time
-
-
-def _booked(position: Position, entry: Entry, carries: Carries | None = None) -> Booked:
-    """The position with one entry booked, which is booked whole or its line is refused."""
-    booked = book(position, entry, carries)
-    if booked.refused:
-        raise LineRefused("; ".join(each.reason for each in booked.refused))
-    return booked
 
 
 def replayed(events: Iterable[Event | Refused], method: Method, keep: Callable[[Close], None]) -> Book:

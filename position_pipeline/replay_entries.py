@@ -1,7 +1,7 @@
 """Events of a file as entries of the book: what a line means beside the lines before it, and beside what is held.
 
-Belongs here: terms of instruments, ids that come twice, what an event closes or delivers, and refusing what contradicts them. Does not
-belong here: reading lines (brokers.event_lines), booking.
+Belongs here: terms of instruments, ids that come twice, what an event closes or delivers, and refusing what contradicts them, for a replay
+and for an import alike. Does not belong here: reading lines (brokers.event_lines), which book they go into (replay_book, event_entries).
 
 An option's assignment or exercise is two entries: the adjustment that ends the option, and the fill of its underlying at the strike, to
 which the premium moves::
@@ -16,11 +16,14 @@ from decimal import Decimal, Inexact
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
+from position_pipeline.accounting.booking import book
 from position_pipeline.accounting.exact import EXACT, ZERO, plain
 from position_pipeline.accounting.model import Adjustment, AdjustmentKind, Basis, Fill, Side
 from position_pipeline.brokers.event_lines import LineRefused
 
 if TYPE_CHECKING:
+    from position_pipeline.accounting.booking import Booked, Carries
+    from position_pipeline.accounting.model import Entry, Position
     from position_pipeline.brokers.event_lines import Event
 
 SOURCE = "file"
@@ -35,11 +38,15 @@ KINDS = {
 
 
 class Terms(NamedTuple):
-    """What is fixed of an instrument by the first line that names it."""
+    """What is fixed of an instrument by the first line that names it, or by the book, which is line 0."""
 
     currency: str
     multiplier: Decimal
     line: int
+
+    @property
+    def where(self) -> str:
+        return f"line {self.line}" if self.line else "in the book"
 
 
 class Earlier:
@@ -58,6 +65,8 @@ class Earlier:
 
     def terms_of_underlying(self, event: Event, option: Terms) -> Terms:
         """Those of the shares that an option delivers: its currency, and a multiplier of 1 unless another is known or given."""
+        if event.underlying == event.instrument:
+            raise LineRefused(f"underlying {event.underlying} is the option itself")
         known = self._terms.get(event.underlying)
         multiplier = event.underlying_multiplier or (known.multiplier if known else Decimal(1))
         return self._agreed(event.underlying, Terms(option.currency, multiplier, event.line))
@@ -67,11 +76,14 @@ class Earlier:
         if known is None:
             return terms
         if terms.currency != known.currency:
-            raise LineRefused(f"currency {terms.currency} is not that of {instrument}, which is {known.currency} (line {known.line})")
+            raise LineRefused(f"currency {terms.currency} is not that of {instrument}, which is {known.currency} ({known.where})")
         if terms.multiplier != known.multiplier:
             what = f"multiplier {plain(terms.multiplier)} is not that of {instrument}, which is {plain(known.multiplier)}"
-            raise LineRefused(f"{what} (line {known.line}); a line without one has 1")
+            raise LineRefused(f"{what} ({known.where}); a line without one has 1")
         return known
+
+    def keep_terms(self, instrument: str, terms: Terms) -> None:
+        self._terms.setdefault(instrument, terms)
 
     def is_repeated(self, event: Event, terms: Terms) -> bool:
         """Whether the very same event was there before, under the same id; refused when the id stood for another."""
@@ -84,12 +96,14 @@ class Earlier:
 
     def keep(self, event: Event, terms: Terms) -> None:
         """Remember an event that was taken."""
-        self._terms.setdefault(event.instrument, terms)
+        self.keep_terms(event.instrument, terms)
         if event.is_named:
             self._said[event.account, event.id] = (event.line, _content(event, terms))
 
-    def keep_terms(self, instrument: str, terms: Terms) -> None:
-        self._terms.setdefault(instrument, terms)
+
+def content_id(event: Event) -> str:
+    """An id for a line without one: the same line always has the same."""
+    return f"{event.type}-{_content(event._replace(id=''), Terms(event.currency or '', event.multiplier or ZERO, 0)).hex()}"
 
 
 def _content(event: Event, terms: Terms) -> bytes:
@@ -102,6 +116,14 @@ def _content(event: Event, terms: Terms) -> bytes:
 
 
 # -- entries
+
+
+def booked_whole(position: Position, entry: Entry, carries: Carries | None = None) -> Booked:
+    """The position with one entry booked, which is booked whole or its line is refused."""
+    booked = book(position, entry, carries)
+    if booked.refused:
+        raise LineRefused("; ".join(each.reason for each in booked.refused))
+    return booked
 
 
 def fill_of(event: Event, terms: Terms) -> Fill:

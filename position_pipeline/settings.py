@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -66,9 +68,16 @@ class Settings(BaseModel):
     debounce: float = Field(5, ge=0, description="seconds")
     broker_timeout: float = Field(30, gt=0, le=600, description="seconds")
     stale_after: float = Field(900, gt=0, description="seconds")
+    keep_runs_days: int = Field(14, ge=1, le=3650, description="days")
+    keep_snapshots_days: int = Field(30, ge=2, le=3650, description="days")
+    reset_window: str = Field("23:45-01:45", description="New York time")
     on_unexplained: Literal["adopt", "ask"] = "adopt"
+    timing_window: float = Field(900, ge=0, description="seconds")
+    vanished_share: Decimal = Field(Decimal("0.5"), ge=0, le=1)
+    second_name_above: Decimal | None = Field(None, ge=0, description="in the account's base currency")
     cost_method: Literal["average", "fifo", "lifo", "hifo"] = "fifo"
     alerts: SecretStr | None = None
+    alert_min_impact: Decimal = Field(Decimal(0), ge=0, description="in the currency of the impact")
     api_token: SecretStr | None = None
     web_port: Port = 8787
 
@@ -110,6 +119,19 @@ class Settings(BaseModel):
             near = min(INTERVALS, key=lambda possible: abs(possible - seconds))
             raise ValueError(f"must be whole minutes that divide an hour, or whole hours that divide a day, in seconds, such as {near}")
         return seconds
+
+    @field_validator("reset_window")
+    @classmethod
+    def _two_times_of_day(cls, window: str) -> str:
+        if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", window):
+            raise ValueError("must be two times of day in New York, such as 23:45-01:45")
+        return window
+
+    @property
+    def reset_minutes(self) -> tuple[int, int]:
+        """The broker's nightly reset as minutes of the day in New York; the second may be smaller, past midnight."""
+        begins, ends = (int(time[:2]) * 60 + int(time[3:]) for time in self.reset_window.split("-"))
+        return begins, ends
 
     @model_validator(mode="after")
     def _gateway_has_a_host(self) -> Self:

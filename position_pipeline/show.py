@@ -256,16 +256,25 @@ def breaks(where: Console, rows: Sequence[Row]) -> None:
     columns: list[Column] = [
         ("Id", "word", lambda row: row["id"]),
         ("Account", "word", lambda row: row["account"]),
-        ("Symbol", "word", lambda row: row["symbol"]),
+        ("Symbol", "word", lambda row: row["symbol"] or "--"),
         ("Class", "word", lambda row: row["class"]),
         ("Status", "spare word", lambda row: row["status"]),
         ("Book", "number", lambda row: quantity(row["book_quantity"])),
         ("Broker", "number", lambda row: quantity(row["broker_quantity"])),
+        ("Worth", "spare number", worth),
         ("Since (UTC)", "time", lambda row: moment(row["first_seen_at"])),
     ]
     table(where, "Breaks", columns, rows, "No open breaks: book and broker agree.")
     for row in rows:
-        say(where, [f"{row['id']} {row['symbol']}: {' '.join(filter(None, (row['evidence'], row['proposal'])))}"])
+        named = f"{row['id']} {row['symbol'] or row['account']}"
+        say(where, [f"{named}: {' '.join(filter(None, (row['evidence'], row['proposal'])))}"])
+    if any(row["can_be_accepted"] for row in rows):
+        say(where, ["position-pipeline breaks show ID tells all of one; breaks accept ID carries its proposal out."])
+
+
+def worth(row: Row) -> str:
+    """What a difference is worth, with its currency."""
+    return "--" if row["impact"] is None else f"{money(row['impact'])} {row['impact_currency']}"
 
 
 def syncs(where: Console, results: Sequence[SyncResult]) -> None:

@@ -12,6 +12,8 @@ from zoneinfo import ZoneInfo
 from position_pipeline import show
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from position_pipeline.settings import Settings
     from position_pipeline.store import Store
 
@@ -26,6 +28,8 @@ def status(settings: Settings, store: Store, now: datetime) -> dict[str, Any]:
     totals, last, error = store.read.totals(), store.read.last_sync(), store.read.last_error()
     beats = store.read.scheduler_beat()
     alive = beats is not None and (now - beats).total_seconds() < 120
+    streams = [stream(row) for row in store.streaming.streams()]
+    hearing = {row["connection"]: row["connected"] for row in streams if row["listening"]}
     return {
         "enabled": settings.enabled,
         "schedule": f"every {_spoken(settings.sync_interval)}, {ZONE.key} time",
@@ -35,9 +39,11 @@ def status(settings: Settings, store: Store, now: datetime) -> dict[str, Any]:
         "last_run_duration_ms": max((row["duration_ms"] for row in last), default=None),
         "next_run_time": next_run(now, settings.sync_interval) if settings.enabled and alive else None,
         **{name: totals[name] for name in ("total_runs", "successful_runs", "failed_runs", "rejects")},
+        **{name: totals[name] for name in ("created", "updated", "closed", "triggers")},
         "last_error": _error(error),
         "last_result": {row["account"]: row["outcome"] for row in last} or None,
-        "accounts": [_account(settings, row, now) for row in store.read.accounts()],
+        "streams": streams,
+        "accounts": [_account(settings, row, now, hearing) for row in store.read.accounts()],
     }
 
 
@@ -56,8 +62,24 @@ def _spoken(seconds: int) -> str:
     return show.counted(hours, "hour") if hours else show.counted(minutes, "minute")
 
 
-def _account(settings: Settings, row: show.Row, now: datetime) -> show.Row:
-    return {**show.with_age(row, settings.stale_after, now), "connected": row["last_outcome"] in REACHED}
+def _account(settings: Settings, row: show.Row, now: datetime, hearing: Mapping[str, bool]) -> show.Row:
+    """`connected`: by the stream of its connection where one is listened to, else by the last sync."""
+    connected = hearing.get(row["connection"], row["last_outcome"] in REACHED)
+    return {**show.with_age(row, settings.stale_after, now), "connected": connected}
+
+
+def stream(row: show.Row) -> show.Row:
+    """One stream's health. `listening`: its listener lives; what it said last counts only then."""
+    listening = row["alive"]
+    shown = ("connection", "detail", "client_id", "connected_at", "disconnected_at", "last_event_at", "last_heartbeat_at")
+    return {
+        **{name: row[name] for name in (*shown, "fills", "triggers")},
+        "listening": listening,
+        "connected": listening and row["state"] == "connected",
+        "gap_open": row["gap_opened_at"] is not None,
+        "gap_opened_at": row["gap_opened_at"],
+        "gap_cause": row["gap_cause"],
+    }
 
 
 def _error(row: show.Row | None) -> dict[str, Any] | None:
@@ -69,7 +91,7 @@ def _error(row: show.Row | None) -> dict[str, Any] | None:
 
 def lines(found: dict[str, Any]) -> list[str]:
     """The answer in sentences."""
-    text = [_last(found), _next(found)]
+    text = [_last(found), _next(found), *map(_hears, found["streams"])]
     if found["is_running"]:
         text.append("A sync is running now.")
     if found["rejects"]:
@@ -85,6 +107,17 @@ def _last(found: dict[str, Any]) -> str:
         return "Never synced."
     runs = f"{show.counted(found['total_runs'], 'sync', 'syncs')} so far: {found['successful_runs']} good, {found['failed_runs']} failed."
     return f"Last sync: {show.moment(found['last_run_time'])} UTC. {runs}"
+
+
+def _hears(row: show.Row) -> str:
+    name = row["connection"]
+    if not row["listening"]:
+        return f"Nobody listens to {name}: position-pipeline up does, position-pipeline listen alone."
+    gap = f" A gap is open since {show.moment(row['gap_opened_at'])} UTC: {row['gap_cause']}" if row["gap_open"] else ""
+    if not row["connected"]:
+        return f"Not connected to {name}. {row['detail']}{gap}"
+    heard = f"last event {show.moment(row['last_event_at'])} UTC" if row["last_event_at"] else "no event yet"
+    return f"Listening to {name}: {heard}.{gap}"
 
 
 def _next(found: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ Belongs here: which processes there are, with which files and ports. Watching an
 here: what the processes do.
 
     up ------- PostgreSQL (embedded; its own session, stopped last)
-       \------ supervisord --- simulator (where no broker is configured), code server, Dagster webserver, Dagster daemon
+       \------ supervisord --- simulator (where no broker is configured), listener, code server, Dagster webserver, Dagster daemon
 
 All files are in POSITION_SYNC_HOME: run/ (generated, safe to delete), logs/, dagster/, postgres/, simulator/.
 """
@@ -94,7 +94,7 @@ def _up(settings: Settings, url: str, port: int) -> int:
         _wait_for_ui(supervisord, port, settings.home)
         return supervisord.wait()
     finally:
-        _end(supervisord)
+        _end(supervisord, url)
 
 
 def _prepare_database(url: str) -> None:
@@ -121,7 +121,13 @@ def _programs(settings: Settings, port: int, *, simulated: bool) -> tuple[Progra
         Program("webserver", (*after, "-m", "dagster_webserver", "-h", HOST, "-p", str(port), "-w", workspace), 30),
         Program("daemon", (*after, "-m", "dagster._daemon", "run", "-w", workspace), 40),
     )
-    return ((_simulator(home),) if simulated else ()) + dagster
+    return ((_simulator(home),) if simulated else ()) + (_listener(port), *dagster)
+
+
+def _listener(ui_port: int) -> Program:
+    """Another home's listener on the same database is waited for: ending with 75 it would be started again and again."""
+    options = ("--stand-by", "--report-to", f"http://{HOST}:{ui_port}")
+    return Program("listener", (sys.executable, "-m", "position_pipeline.cli", "listen", *options), 15)
 
 
 def _simulator(home: Path) -> Program:
@@ -250,16 +256,25 @@ def _wait_for_ui(supervisord: subprocess.Popen[bytes], port: int, home: Path) ->
     show.say(show.console(stderr=True), [f"The Dagster UI does not answer yet; {home / 'logs' / 'webserver.log'} says why."], "red")
 
 
-def _end(supervisord: subprocess.Popen[bytes]) -> None:
+def _end(supervisord: subprocess.Popen[bytes], url: str) -> None:
     """Stop the children in their order; what does not go in time is killed by supervisord."""
     if supervisord.poll() is None:
         show.say(show.console(), ["Stopping."])
+        _stop_waiting(url)
         supervisord.terminate()
     with suppress(subprocess.TimeoutExpired):
         supervisord.wait(timeout=60)
         return
     supervisord.kill()
     supervisord.wait()
+
+
+def _stop_waiting(url: str) -> None:
+    """Sensors that wait for fills end their tick; the daemon would wait for them."""
+    from position_pipeline.store import DatabaseUnavailable, Store
+
+    with suppress(DatabaseUnavailable), Store(url) as store:
+        store.verification.stop_waiting()
 
 
 def start_after(port: int, words: Sequence[str]) -> None:

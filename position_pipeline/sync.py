@@ -19,16 +19,17 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+from position_pipeline.accounting.circumstances import Policy
 from position_pipeline.accounting.model import Snapshot, SnapshotStatus
 from position_pipeline.brokers import BrokerUnavailable, Capture
-from position_pipeline.store import DatabaseUnavailable, Reconciled, Recorded
+from position_pipeline.store import DatabaseUnavailable, Reconciled, Recorded, joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from position_pipeline.accounting.model import Fill, Holding, Instrument
     from position_pipeline.brokers import Broker
-    from position_pipeline.store import Change, Store
+    from position_pipeline.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ class SyncResult:
     """What one pass did to one account; the names are those of `sync --json`.
 
     `outcome` is one of synced, unchanged, partial, rejected, failed, already_running; `errors` are (symbol, error), the symbol empty
-    where the whole account is meant. `own_ms` is our own work, from the broker's last byte on, for all accounts of the pass.
+    where the whole account is meant. A position that was opened and closed between two syncs is in `created` and in `closed`. `own_ms`
+    is our own work, from the broker's last byte on, for all accounts of the pass.
     """
 
     account: str
@@ -68,6 +70,7 @@ class AccountPass:
 
     account: str
     busy: bool = False
+    known: int = 0
     snapshot: Snapshot | None = None
     snapshot_id: int | None = None
     recorded: Recorded | None = None
@@ -100,10 +103,11 @@ class SyncPass:
         trigger: str,
         timeout: float,
         cost_method: str = "fifo",
+        policy: Policy = Policy(),  # noqa: B008 - immutable
         wait: bool = False,
     ) -> None:
         self.store, self.broker, self.trigger = store, broker, trigger
-        self.timeout, self.cost_method, self.wait = timeout, cost_method, wait
+        self.timeout, self.cost_method, self.policy, self.wait = timeout, cost_method, policy, wait
         self.named = tuple(accounts) or broker.accounts
         self.started_at, self._clock = datetime.now(UTC), time.monotonic()
         self.captured: Capture | None = None
@@ -115,7 +119,8 @@ class SyncPass:
     def __enter__(self) -> Self:
         try:
             for account in sorted(self.named or self.store.accounts_of(self.broker.name)):
-                self._enter_account(account, wait=self.wait)
+                # Once we have waited in vain, what holds one account hangs, and most likely holds the others too.
+                self._enter_account(account, wait=self.wait and not any(part.busy for part in self.accounts.values()))
         except BaseException:
             self._locks.close()
             raise
@@ -172,6 +177,9 @@ class SyncPass:
         if account not in self.accounts:
             free = self._locks.enter_context(self.store.syncing(account, wait=wait))
             self.accounts[account] = AccountPass(account, busy=not free)
+            if free and self.captured is None:
+                # What is recorded later than this moment, this pass may not have seen at the broker.
+                self.accounts[account].known = self.store.verification.known(account)
         return self.accounts[account]
 
     def _each(self, account: str, step: Callable[[AccountPass], None]) -> None:
@@ -215,7 +223,10 @@ class SyncPass:
 
     def _reconcile(self, part: AccountPass) -> None:
         assert part.snapshot is not None
-        part.reconciled = self.store.reconcile(part.snapshot, self._instruments(part.snapshot.holdings))
+        own = part.recorded.fills if part.recorded else 0
+        instruments = self._instruments(part.snapshot.holdings)
+        part.reconciled = self.store.reconcile(part.snapshot, instruments, self.policy, known=part.known, own=own)
+        self._keep_refused([(part.account, *row) for row in part.reconciled.refused])
 
     def _instruments(self, rows: Sequence[Holding | Fill]) -> list[Instrument]:
         """The instruments that some holdings or fills name."""
@@ -253,12 +264,15 @@ def sync(
     trigger: str,
     timeout: float,
     cost_method: str = "fifo",
+    policy: Policy = Policy(),  # noqa: B008 - immutable
     wait: bool = False,
 ) -> list[SyncResult]:
     """Capture, record and reconcile the named accounts, or all, over several brokers; one result an account."""
     results: list[SyncResult] = []
     for broker, mine in shared_out(store, brokers, accounts):
-        with SyncPass(store, broker, mine, trigger=trigger, timeout=timeout, cost_method=cost_method, wait=wait) as one:
+        with SyncPass(
+            store, broker, mine, trigger=trigger, timeout=timeout, cost_method=cost_method, policy=policy, wait=wait
+        ) as one:
             one.reconcile()
         results += one.results
     return results
@@ -301,9 +315,12 @@ def _summary(part: AccountPass, symbols: Mapping[str, str], one: SyncPass) -> Sy
 
 
 def _done(result: SyncResult, snapshot: Snapshot, recorded: Recorded, reconciled: Reconciled, symbols: Mapping[str, str]) -> SyncResult:
-    changes = _joined(recorded.changes, reconciled.changes)
+    changes = joined(recorded.changes, reconciled.changes)
     created = {i for i, change in changes.items() if not change.before and change.after}
     closed = {i for i, change in changes.items() if change.before and not change.after}
+    came_and_went = {i for i, change in recorded.changes.items() if change.opened and not change.before and not change.after}
+    created |= came_and_went - set(reconciled.changes)
+    closed |= came_and_went - set(reconciled.changes)
     updated = (set(changes) | set(reconciled.marked)) - created - closed
     names = {**symbols, **{i: change.symbol for i, change in changes.items()}}
     changed = bool(created or closed or updated or recorded.fills or recorded.completed)
@@ -316,15 +333,9 @@ def _done(result: SyncResult, snapshot: Snapshot, recorded: Recorded, reconciled
         closed=_labels(closed, names),
         unchanged=len(reconciled.held - created - updated - closed),
         fills=recorded.fills,
-        errors=(*snapshot.errors.items(), *recorded.refused),
+        errors=(*snapshot.errors.items(), *recorded.refused, *reconciled.refused),
         open_breaks=reconciled.open_breaks,
     )
-
-
-def _joined(first: Mapping[str, Change], then: Mapping[str, Change]) -> dict[str, Change]:
-    """Two changes of one position in a row are one."""
-    both = {i: replace(change, before=first[i].before) for i, change in then.items() if i in first}
-    return {**first, **then, **both}
 
 
 def _labels(instruments: Iterable[str], names: Mapping[str, str]) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from position_pipeline.store import Store
 from position_pipeline_tests.command_line import CommandLine, gateway, trade
 from position_pipeline_tests.conftest import _database
 
-READS = ("positions", "closes", "executions", "breaks", "accounts", "status")
+READS = ("positions", "closes", "executions", "breaks", "adjustments", "events", "accounts", "status")
 
 
 @pytest.fixture
@@ -88,8 +88,8 @@ def test_sync_tells_what_it_did_to_each_account(traded):
     assert [done.code for done in traded.syncs] == [0, 0, 0]
     assert [(row["account"], row["outcome"], row["created"]) for row in first] == [("U1", "synced", ["AAPL"]), ("U2", "unchanged", [])]
     u1, u2 = second
-    assert (u1["outcome"], u1["created"]) == ("synced", ["AAPL 280121C00250000", "BTC", "MSFT", "TSLA"])
-    assert (u1["closed"], u1["unchanged"], u1["fills"]) == ([], 1, 8)  # AAPL, the share, is as it was
+    assert (u1["outcome"], u1["created"]) == ("synced", ["AAPL 280121C00250000", "BTC", "KO", "MSFT", "TSLA"])
+    assert (u1["closed"], u1["unchanged"], u1["fills"]) == (["KO"], 1, 8)  # KO came and went; AAPL, the share, is as it was
     assert (u2["outcome"], u2["created"], u2["fills"]) == ("synced", ["SAP"], 1)
     assert [(row["outcome"], row["unchanged"]) for row in third] == [("unchanged", 5), ("unchanged", 1)]
     for row in (*first, *second, *third):
@@ -215,30 +215,6 @@ def test_a_corrected_fill_is_listed_once_in_its_latest_revision(command):
     assert (position["cost"], position["average_price"]) == ("590", "59")  # 10 x 59
 
 
-def test_a_difference_is_a_break_with_evidence_and_closes_when_its_cause_does(command):
-    with gateway() as broker:
-        command.with_broker(broker)
-        command("sync")
-        broker.split(265598, 2)  # 100 -> 200, and no fill explains it
-        synced = command("sync", "--json")
-        (found,) = command("breaks", "--json").json
-        held = by(command("positions", "--json").json, "symbol")["AAPL"]
-        shown = command("breaks").out
-    check_types(
-        [found],
-        numbers=("book_quantity", "broker_quantity"),
-        times=("first_seen_at", "last_seen_at"),
-        texts=("id", "account", "symbol", "class", "status", "proposal", "evidence"),
-    )
-    assert (found["account"], found["symbol"], found["class"], found["status"]) == ("U1", "AAPL", "unknown", "open")
-    assert (found["book_quantity"], found["broker_quantity"]) == ("100", "200")
-    assert (held["quantity"], held["broker_quantity"]) == ("100", "200")
-    assert {"100", "200"} <= set(re.findall(r"\d+", found["evidence"]))
-    assert synced.json[0]["open_breaks"] == 1
-    assert found["evidence"] in shown
-    assert found["proposal"] in shown
-
-
 def test_accounts_tell_how_fresh_they_are(traded):
     rows = traded("accounts", "--json").json
     check_types(rows, times=("last_synced_at", "last_attempt_at"), texts=("account", "broker", "base_currency", "last_outcome"))
@@ -358,7 +334,7 @@ def test_an_unknown_setting_stops_every_command_and_suggests_the_right_one(uncon
     assert "Unknown setting POSITION_SYNC_BROKER_TIMOUT. Did you mean POSITION_SYNC_BROKER_TIMEOUT?" in done.err
 
 
-@pytest.mark.parametrize("name", ["positions", "closes", "executions", "breaks", "verify"])
+@pytest.mark.parametrize("name", ["positions", "closes", "executions", "breaks", "adjustments", "events", "verify"])
 def test_an_account_that_is_not_known_is_bad_use_and_not_an_empty_list(traded, name):
     """An empty list would read as: this account holds nothing."""
     done = traded(name, "--account", "U3", "--json")

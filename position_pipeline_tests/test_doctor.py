@@ -38,7 +38,7 @@ def test_all_is_well(examined, database):
     with listening() as port:
         report, checks = examined(POSITION_SYNC_IBKR_HOST="127.0.0.1", POSITION_SYNC_IBKR_PORT=str(port))
     assert report["database_url"] == database
-    assert list(checks) == ["database", "tables", "time zones", "broker ibkr", "data folder"]
+    assert list(checks) == ["database", "tables", "time zones", "broker ibkr", "alerts", "data folder"]
     assert all(check["ok"] and check["detail"] and check["remedy"] == "" for check in checks.values())
     assert all(set(check) == {"name", "ok", "detail", "remedy"} for check in checks.values())
     assert doctor.usable(report)

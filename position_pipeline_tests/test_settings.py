@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -68,9 +69,16 @@ GIVEN = {
     "POSITION_SYNC_DEBOUNCE": ("0.5", 0.5),
     "POSITION_SYNC_BROKER_TIMEOUT": ("2", 2.0),
     "POSITION_SYNC_STALE_AFTER": ("60", 60.0),
+    "POSITION_SYNC_RESET_WINDOW": ("22:00-23:30", "22:00-23:30"),
+    "POSITION_SYNC_KEEP_RUNS_DAYS": ("3", 3),
+    "POSITION_SYNC_KEEP_SNAPSHOTS_DAYS": ("60", 60),
     "POSITION_SYNC_ON_UNEXPLAINED": ("ask", "ask"),
+    "POSITION_SYNC_TIMING_WINDOW": ("60", 60.0),
+    "POSITION_SYNC_VANISHED_SHARE": ("0.25", Decimal("0.25")),
+    "POSITION_SYNC_SECOND_NAME_ABOVE": ("10000.50", Decimal("10000.50")),
     "POSITION_SYNC_COST_METHOD": ("average", "average"),
     "POSITION_SYNC_ALERTS": ("json://x", SecretStr("json://x")),
+    "POSITION_SYNC_ALERT_MIN_IMPACT": ("250.5", Decimal("250.5")),
     "POSITION_SYNC_API_TOKEN": ("t", SecretStr("t")),
     "POSITION_SYNC_WEB_PORT": ("9000", 9000),
     "POSITION_SYNC_HOME": ("/data", Path("/data")),
@@ -118,8 +126,13 @@ def test_variables_of_others_are_none_of_our_business():
         ("POSITION_SYNC_BROKER_TIMEOUT", "601"),
         ("POSITION_SYNC_BROKER_TIMEOUT", "nan"),
         ("POSITION_SYNC_STALE_AFTER", "inf"),
+        ("POSITION_SYNC_RESET_WINDOW", "23:45"),
+        ("POSITION_SYNC_RESET_WINDOW", "23:45-24:10"),
         ("POSITION_SYNC_DEBOUNCE", "-1"),
         ("POSITION_SYNC_ON_UNEXPLAINED", "guess"),
+        ("POSITION_SYNC_TIMING_WINDOW", "-1"),
+        ("POSITION_SYNC_VANISHED_SHARE", "1.5"),
+        ("POSITION_SYNC_SECOND_NAME_ABOVE", "NaN"),
         ("POSITION_SYNC_COST_METHOD", "filo"),
         ("POSITION_SYNC_WEB_PORT", "65536"),
         ("POSITION_SYNC_IBKR_CLIENT_ID", "-1"),
@@ -132,6 +145,11 @@ def test_a_bad_value_is_named_and_repeated(name, text):
     assert said.startswith(f"Bad setting {name}={text!r}: ")
     assert "\n" not in said
     assert "pydantic" not in said
+
+
+def test_a_reset_window_is_minutes_of_the_day_and_may_pass_midnight():
+    assert load({}).reset_minutes == (23 * 60 + 45, 60 + 45)
+    assert load({"POSITION_SYNC_RESET_WINDOW": "06:25-07:45"}).reset_minutes == (385, 465)
 
 
 def test_every_bad_value_is_told_at_once():

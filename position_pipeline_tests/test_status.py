@@ -11,6 +11,7 @@ import pytest
 from position_pipeline import status
 from position_pipeline.settings import INTERVALS, load
 from position_pipeline.status import next_run
+from position_pipeline.store import Store
 
 NEW_YORK = ZoneInfo("America/New_York")
 NOW = datetime(2026, 11, 20, 15, 2, 30, tzinfo=UTC)
@@ -121,3 +122,53 @@ def test_rows_that_could_not_be_taken_are_mentioned(store):
     store.save_rejects([("U1", "KO", "row 3 has no price")], "ibkr")
     (line,) = [line for line in status.lines(status.status(load({}), store, NOW)) if "rejects" in line]
     assert line == "1 row could not be taken so far; the table rejects says why."
+
+
+# -- the streams
+
+
+def streamed(database, **values):
+    """A stream's row as a listener would have written it a moment ago, and an open gap."""
+    with Store(database) as store:
+        store.streaming.begin("ibkr")
+        health = {
+            **dict.fromkeys(("client_id", "connected_at", "disconnected_at", "last_event_at", "last_heard_at")),
+            "connection": "ibkr",
+            "state": "connected",
+            "detail": "",
+            "events": 0,
+            "fills": 3,
+            "triggers": 1,
+            "connected_at": NOW,
+            **values,
+        }
+        store.streaming.beat(health)
+        store.streaming.open_gap("ibkr", NOW, "the connection was dropped.")
+        store.add_account("U1", "ibkr", connection="ibkr")
+        return status.status(load({}), store, NOW)
+
+
+def test_a_stream_that_is_heard_says_so_and_its_open_gap_too(database):
+    found = streamed(database)
+    (row,) = found["streams"]
+    assert (row["connected"], row["listening"], row["gap_open"], row["fills"], row["triggers"]) == (True, True, True, 3, 1)
+    assert found["accounts"][0]["connected"] is True
+    said = status.lines(found)
+    assert "Listening to ibkr: no event yet. A gap is open since 2026-11-20 15:02:30 UTC: the connection was dropped." in said
+
+
+def test_a_stream_that_is_not_connected_says_why(database):
+    found = streamed(database, state="waiting", detail="Nothing listens there.")
+    assert found["accounts"][0]["connected"] is False
+    assert any(line.startswith("Not connected to ibkr. Nothing listens there.") for line in status.lines(found))
+
+
+def test_a_stream_whose_listener_gives_no_sign_of_life_is_not_connected(database):
+    streamed(database)
+    with psycopg2.connect(database) as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE streams SET last_heartbeat_at = now() - interval '1 minute'")
+    connection.close()
+    with Store(database) as store:
+        found = status.status(load({}), store, NOW)
+    assert (found["streams"][0]["listening"], found["streams"][0]["connected"]) == (False, False)
+    assert any(line.startswith("Nobody listens to ibkr") for line in status.lines(found))

@@ -53,7 +53,7 @@ __all__ = [
     "order_key",
 ]
 
-_WITHOUT_SEQUENCE = float("inf")
+WITHOUT_SEQUENCE = float("inf")
 _HANDS_LOTS = (AdjustmentKind.CONVERSION_OUT, AdjustmentKind.SPIN_OFF)
 
 
@@ -63,7 +63,7 @@ def order_key(entry: Entry) -> OrderKey:
     Whoever hands something over comes before who takes it up at the same time: what hands over lots before the other adjustments, and
     all adjustments before the fills, because the share leg of an assignment is one. A delivery, which is such a leg too, is among them.
     """
-    sequence = _WITHOUT_SEQUENCE if entry.sequence is None else entry.sequence
+    sequence = WITHOUT_SEQUENCE if entry.sequence is None else entry.sequence
     if isinstance(entry, Fill):
         return (entry.time, 1, sequence, entry.execution_id)
     if entry.kind is AdjustmentKind.DELIVERY:

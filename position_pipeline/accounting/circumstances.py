@@ -26,9 +26,9 @@ class BookSide:
 
     `cost` (signed, no fees; None: unknown) and `open_commission` are of the open lots; `costs` is what they would
     cost by other methods, where that has been worked out. `before` is the broker's side as the last proven
-    snapshot before this one gave it, with its price; None where no snapshot has named the instrument. `first_entry_at`, `bought` and
-    `sold` are of its entries; `listed`: all of them are fills that the broker has listed to us, so that what they do not explain was
-    there before them. Only first contact asks for these.
+    snapshot before this one gave it, with its price; None where no snapshot has named the instrument. `opened_at` is when the book came to
+    hold what it holds. `first_entry_at`, `bought` and `sold` are of its entries; `listed`: all of them are fills that the broker has
+    listed to us, so that what they do not explain was there before them. Only first contact asks for these.
     """
 
     quantity: Decimal
@@ -37,6 +37,7 @@ class BookSide:
     method: Method | None = None
     costs: Mapping[Method, Decimal] = field(default_factory=dict)
     before: Holding | None = None
+    opened_at: datetime | None = None
     first_entry_at: datetime | None = None
     bought: Decimal = ZERO
     sold: Decimal = ZERO

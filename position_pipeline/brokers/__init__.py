@@ -1,22 +1,23 @@
 """What a broker is to the rest of the house: something that gives one capture of its accounts, or says why it cannot.
 
-Belongs here: the `Broker` protocol, the values that cross it, and its errors. Each adapter beside this file turns one broker's answers
-into `accounting.model` and does nothing else: no database, no decisions about the book, no orders. Adapters are imported where they are
-needed, because their libraries are heavy.
+Belongs here: the `Broker` and `Stream` protocols, the values that cross them, and their errors. Each adapter beside this file turns one
+broker's answers into `accounting.model` and does nothing else: no database, no decisions about the book, no orders. Adapters are imported
+where they are needed, because their libraries are heavy.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
+    from decimal import Decimal
 
     from position_pipeline.accounting.model import Adjustment, Fill, Instrument, Snapshot
 
-__all__ = ["Broker", "BrokerUnavailable", "Capture", "RefusedRow", "Statement"]
+__all__ = ["Broker", "BrokerUnavailable", "Capture", "News", "RefusedRow", "Statement", "Stream", "StreamingBroker"]
 
 
 class BrokerUnavailable(Exception):
@@ -70,6 +71,57 @@ class Broker(Protocol):
 
         An account that could not be read is a rejected snapshot. Raises `BrokerUnavailable` when no account could be.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a stream has heard since it was last asked, several messages joined.
+
+    `fills` are new, completed by their commission, or corrected, in the order in which they came; `held` is the latest quantity of each
+    (account, instrument) that was told of. `whole`: everything that was asked for is there, and nothing was missed since; it is False from
+    when the broker's link is lost (`lost` says so, once) until all has been asked for again. `heard_at` is when the last byte came.
+    """
+
+    heard_at: datetime
+    whole: bool
+    lost: str = ""
+    fills: tuple[Fill, ...] = ()
+    instruments: tuple[Instrument, ...] = ()
+    held: Mapping[tuple[str, str], Decimal] = field(default_factory=dict)
+    refused: tuple[RefusedRow, ...] = ()
+
+
+class Stream(Protocol):
+    """One long-lived connection that tells what happens at a broker. It hears on in a thread of its own while nobody asks.
+
+    `heard_at` is when the last byte came, be it only a sign of life.
+    """
+
+    client_id: int
+    heard_at: datetime
+
+    def take(self, timeout: float) -> News | None:
+        """What was heard since the last call, at once if there is anything; None after `timeout` seconds without any.
+
+        Raises `BrokerUnavailable` when the connection has ended and everything before that was taken.
+        """
+        ...
+
+    def close(self) -> None:
+        """Unsubscribe and disconnect, so that the client id is free. Never raises."""
+        ...
+
+
+class StreamingBroker(Broker, Protocol):
+    """A broker that can be listened to."""
+
+    def stream(self, timeout: float) -> Stream:
+        """Connect within `timeout` seconds and begin to listen. Raises `BrokerUnavailable`."""
+        ...
+
+    def beside_a_stream(self) -> Broker:
+        """The same broker for captures that do not get in the way of a stream."""
         ...
 
 

@@ -118,6 +118,8 @@ def _event(line: int, cells: Cells) -> Event:
 def _belong(cells: Cells, type_: str) -> None:
     """A field of another type of event may be there only where it says nothing."""
     own = OWN_FIELDS[type_]
+    if own.issuperset(cells.keys() - SHARED):
+        return
     for name in cells:
         idle = name in own or name in SHARED or (name in _MAY_BE_ZERO_ANYWHERE and _number(cells, name) == 0)
         if not idle:

@@ -25,19 +25,24 @@ from position_pipeline.brokers import BrokerUnavailable, Capture, RefusedRow
 from position_pipeline.brokers.ibkr_fills import fills
 from position_pipeline.brokers.ibkr_proof import contradiction, judge
 from position_pipeline.brokers.ibkr_session import Deadline, Route, Session, open_session
-from position_pipeline.brokers.ibkr_trouble import Trouble, Unanswered, no_library, too_many_accounts, unknown_host
+from position_pipeline.brokers.ibkr_trouble import IdsTaken, Trouble, Unanswered, no_library, too_many_accounts, unknown_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from position_pipeline.accounting.model import Fill, Instrument
+    from position_pipeline.brokers import Stream
     from position_pipeline.brokers.ibkr_answer import Answer
+    from position_pipeline.brokers.ibkr_conversation import Pace
 
 CLIENT_IDS = 4
 """How many client ids are tried, from the configured one upwards: after a nightly restart the old one may still be held."""
 
 MOST_ACCOUNTS = 50
 """IBKR gives no list of positions to a login with more sub-accounts than this."""
+
+ID_PATIENCE = 60.0
+"""Seconds that a stream waits for the configured client id before it takes another: no sync keeps it longer."""
 
 GRACE = 1.0
 """Seconds after its deadline in which a capture may still close its connection before its caller goes on without it."""
@@ -64,6 +69,8 @@ class IbkrBroker:
         self._host, self._port, self._client_id = host, port, client_id
         self.accounts = tuple(accounts)
         self._time_zone = time_zone
+        self._first = 0
+        self._taken_since: float | None = None
 
     def capture(self, accounts: Sequence[str] | None, timeout: float) -> Capture:
         """Read the named accounts, or those configured, or all, within `timeout` seconds.
@@ -82,13 +89,44 @@ class IbkrBroker:
             raise BrokerUnavailable(message, "Check the name server, or give the host as an address.") from None
         return self._taken(session, wanted or session.answer.managed)
 
+    def stream(self, timeout: float, pace: Pace | None = None) -> Stream:
+        """Connect within `timeout` seconds and listen, to the accounts that are configured or to all. Raises `BrokerUnavailable`.
+
+        Of other clients' executions only client id 0 and the Master Client ID are told, so it is the stream that has the configured id,
+        and waits for it where a sync has it for a moment. Where it stays taken, ids after those of the syncs are tried too.
+        """
+        from position_pipeline.brokers.ibkr_conversation import Pace
+        from position_pipeline.brokers.ibkr_stream import IbkrStream
+
+        more = {"where": self.where, "time_zone": self._time_zone, "timeout": timeout, "most": MOST_ACCOUNTS}
+        try:
+            stream = IbkrStream(self._stream_route, _client_class, self.accounts, pace or Pace(), **more)
+        except Trouble as trouble:
+            if isinstance(trouble, IdsTaken):
+                self._taken_since = self._taken_since or monotonic()
+            raise BrokerUnavailable(f"{self.where}: {trouble}.", trouble.remedy) from None
+        self._taken_since = None
+        return stream
+
+    def _stream_route(self) -> Route:
+        own = self._client_id
+        late = self._taken_since is not None and monotonic() - self._taken_since > ID_PATIENCE
+        more = range(own + CLIENT_IDS, own + 2 * CLIENT_IDS) if late else ()
+        return Route(_addresses(self._host, self._port), self._port, (own, *more))
+
+    def beside_a_stream(self) -> IbkrBroker:
+        """The same broker for captures while a stream has the configured id: they begin with the one after it."""
+        beside = IbkrBroker(self.name, self._host, self._port, self._client_id, self.accounts, time_zone=self._time_zone)
+        beside._first = 1
+        return beside
+
     def _prepared(self, wanted: Sequence[str], deadline: Deadline) -> Coroutine[Any, Any, Session]:
         """What blocks (importing the library, looking up the host) before the loop runs, and then what is to run in it."""
         client_class = _client_class()
         route = Route(
             addresses=_addresses(self._host, self._port),
             port=self._port,
-            client_ids=range(self._client_id, self._client_id + CLIENT_IDS),
+            client_ids=range(self._client_id + self._first, self._client_id + CLIENT_IDS),
         )
         return self._read(client_class, route, wanted, deadline)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from position_pipeline.accounting.model import Instrument, Side
@@ -17,7 +18,6 @@ from position_pipeline.brokers.ibkr_wire import NotTws, clean, con_id, instrumen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
     from decimal import Decimal
 
 KNOWN_MESSAGES = frozenset(map(str, [*range(1, 22), *range(45, 108)]))
@@ -135,6 +135,7 @@ class Answer:
         self.notices: list[Notice] = []
         self.unreadable: list[Unreadable] = []
         self.rows = 0
+        self.clock: datetime | None = None
         self.settled = False
         """Set once the executions are in: a trade after that is for the next capture, or the holdings would be ahead of the fills."""
         self._readers: dict[str, Callable[[list[str]], None]] = {
@@ -143,6 +144,7 @@ class Answer:
             "7": self._portfolio,
             "11": self._execution,
             "15": self._accounts,
+            "49": self._time,
             "54": self._download_end,
             "55": self._executions_end,
             "59": self._commission,
@@ -238,6 +240,10 @@ class Answer:
         if any(clean(each, 64) != each for each in named):
             raise NotTws("the list of accounts holds no account names")
         self.managed = tuple(dict.fromkeys(named))
+
+    def _time(self, fields: list[str]) -> None:
+        with suppress(ValueError, OverflowError, OSError):  # no row is lost with it
+            self.clock = datetime.fromtimestamp(int(fields[2]), UTC)
 
     def _notice(self, fields: list[str]) -> None:
         if len(fields) < 5:

@@ -61,6 +61,7 @@ def judge(account: str, answer: Answer, broker: str, taken_at: datetime) -> Snap
         values=tuple(AccountValue(tag, value, currency) for (tag, currency), value in rows.values.items()),
         errors=_errors(lost),
         unread=unread,
+        source_at=answer.clock,
     )
 
 

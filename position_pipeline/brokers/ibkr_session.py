@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -149,6 +150,7 @@ class Session:
             return all(str(each) in self.answer.executions_ended or refused(each) for each in requests.values())
 
         def send() -> None:
+            self._client.reqCurrentTime()
             for account, request in requests.items():
                 self._client.reqExecutions(request, Filter(account))
 
@@ -280,18 +282,20 @@ class Session:
         """Called by the library when the socket is gone. Its own wrapper would cancel other connections of this process here."""
 
 
-async def open_session(client_class: Callable[[Any], Any], route: Route, deadline: Deadline, zone: str) -> Session:
+async def open_session(
+    client_class: Callable[[Any], Any], route: Route, deadline: Deadline, zone: str, kind: type[Session] = Session
+) -> Session:
     """A session that is ready to be asked. Tries each address, and the next client id where one is taken. Raises Trouble."""
     for client_id in route.client_ids:
         with suppress(ClientIdTaken):
-            return await _open_one(client_class, route, client_id, deadline, zone)
+            return await _open_one(route, client_id, partial(kind, client_class, deadline, zone))
     raise trouble.all_ids_taken(route.client_ids)
 
 
-async def _open_one(client_class: Callable[[Any], Any], route: Route, client_id: int, deadline: Deadline, zone: str) -> Session:
+async def _open_one(route: Route, client_id: int, make: Callable[[], Session]) -> Session:
     problem: Exception | None = None
     for address in route.addresses:
-        session = Session(client_class, deadline, zone)
+        session = make()
         try:
             await session.connect(address, route.port, client_id)
         except (OSError, OverflowError) as error:  # the second for a port above 65535

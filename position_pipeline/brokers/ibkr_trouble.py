@@ -42,6 +42,10 @@ class ClientIdTaken(Trouble):
     """Another program holds the client id."""
 
 
+class IdsTaken(Trouble):
+    """Other programs hold all client ids that were tried."""
+
+
 class Unanswered(Trouble):
     """A request has no answer, or none that ended, and the time is up."""
 
@@ -96,6 +100,16 @@ def dropped(reason: str, phase: str) -> Trouble:
     return Trouble(f"the connection was dropped{_because(reason)} while {phase} was outstanding", remedy)
 
 
+def hung_up(reason: str) -> Trouble:
+    remedy = "It is connected to again by itself. If this is not the nightly restart, look at TWS or Gateway."
+    return Trouble(f"the connection was dropped{_because(reason)}", remedy)
+
+
+def silent(seconds: float) -> Trouble:
+    trouble = f"nothing came for {seconds:.0f} s, not even the time that was asked for"
+    return Trouble(trouble, "It is connected to again by itself. If it stays, restart TWS or Gateway and look at the network between.")
+
+
 def closed_early(reason: str) -> Trouble:
     trouble = f"the connection was accepted and then closed{_because(reason)} before the API was ready"
     remedy = "Look whether TWS or Gateway is logged in, accepts this computer (Trusted IPs) and does not use this client id already."
@@ -117,10 +131,10 @@ def garbage(error: Exception, phase: str, *, greeted: bool) -> Trouble:
     return Trouble(f"garbage on the wire while {phase} was outstanding: {what}", remedy)
 
 
-def all_ids_taken(taken: Sequence[int]) -> Trouble:
+def all_ids_taken(taken: Sequence[int]) -> IdsTaken:
     ids = f"client id {taken[0]} is" if len(taken) == 1 else f"the client ids {taken[0]} to {taken[-1]} are all"
     remedy = "End the other program that uses it, or set another id (POSITION_SYNC_IBKR_CLIENT_ID)."
-    return Trouble(f"{ids} in use (error 326)", remedy)
+    return IdsTaken(f"{ids} in use (error 326)", remedy)
 
 
 def too_many_accounts(count: int, most: int) -> Trouble:

@@ -41,7 +41,7 @@ def broker_snapshots(sync: dg.ResourceParam[SyncSession]) -> Iterator[dg.AssetCh
     """
     with told():
         parts = sync.captured()
-        verdict = shown(verdicts.snapshot_is_complete(parts), SNAPSHOT_IS_COMPLETE.name)
+        verdict = shown(verdicts.snapshot_is_complete(parts), SNAPSHOT_IS_COMPLETE)
         if not any(part.alive for part in parts):
             yield verdict
             raise no_account_left((part.account, verdicts.reason_of(part)) for part in parts)
@@ -105,7 +105,8 @@ def book(sync: dg.ResourceParam[SyncSession]) -> Iterator[Made]:
 
 def no_account_left(reasons: Iterable[tuple[str, str]]) -> dg.Failure:
     """The end of a step in which every account failed: which, what happened, what to do. A retry within the run would meet the same."""
-    lines = [f"{account}: {reason}" for account, reason in reasons] or ["The brokers list no account. Check the login, and its rights."]
+    nobody = "The brokers list no account. Check the login, and its rights."
+    lines = [verdicts.named(account, reason) for account, reason in reasons] or [nobody]
     return dg.Failure(
         description="No account could be synced; every position stays as it was. " + " ".join(lines),
         metadata={"accounts": dg.MetadataValue.md("\n".join(f"- {metadata.cut(line)}" for line in lines))},

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 POSITION_SYNC = "position_sync"
 BOOK_VERIFICATION = "book_verification"
+HOUSEKEEPING = "housekeeping"
+
+OURS = (POSITION_SYNC, BOOK_VERIFICATION, HOUSEKEEPING)
+"""Jobs whose runs show by a lock in the database that their process lives."""
 
 SPARE = 180
 """Seconds of a run beside its brokers' time: a cold start on a slow machine, a wait for another sync, a large first booking."""

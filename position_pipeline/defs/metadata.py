@@ -16,7 +16,7 @@ import dagster as dg
 from position_pipeline import show
 from position_pipeline.accounting.exact import plain
 from position_pipeline.defs.session import SyncSession
-from position_pipeline.defs.verdicts import Verdict, reason_of, status_of
+from position_pipeline.defs.verdicts import Verdict, named, reason_of, status_of
 from position_pipeline.store.schema import metadata as tables
 from position_pipeline.sync import AccountPass, SyncResult
 
@@ -52,7 +52,7 @@ def of_snapshots(sync: SyncSession, parts: Sequence[AccountPass]) -> Metadata:
     holdings = {part.account: len(part.snapshot.holdings) for part in proven if part.snapshot}
     words = ", ".join(f"{part.account} {status_of(part)} ({holdings.get(part.account, 0)} holdings)" for part in parts)
     proof = f"**{len(proven)} of {len(parts)} accounts answered with proof of completeness:** {words}."
-    reasons = "".join(f"\n- {part.account}: {cut(reason_of(part))}" for part in parts if reason_of(part))
+    reasons = "".join(f"\n- {cut(named(part.account, reason_of(part)))}" for part in parts if reason_of(part))
     return {
         "dagster/row_count": sync.store.read.row_counts()["snapshots"],
         "summary": dg.MetadataValue.md(f"{proof}\n{reasons}"),
@@ -240,9 +240,10 @@ def of_verdict(verdict: Verdict) -> Metadata:
     if not verdict.offending:
         return found
     cells = [(name, itemgetter(name)) for name in verdict.offending[0]]
-    # Text, because the page of a check hides markdown behind a link.
-    evidence = "\n".join(cut(text) for text in verdict.evidence[:MOST_ROWS])
-    return {**found, "offending_rows": table(verdict.offending, cells), "evidence": evidence}
+    # Text, because the page of a check hides markdown behind a link; it runs lines together, so they are numbered as the rows are.
+    numbered = len(verdict.evidence) > 1
+    lines = [f"({number}) {cut(text)}" if numbered else cut(text) for number, text in enumerate(verdict.evidence[:MOST_ROWS], start=1)]
+    return {**found, "offending_rows": table(verdict.offending, cells), "evidence": "\n".join(lines)}
 
 
 def table(rows: Iterable[Row], cells: Cells) -> dg.TableMetadataValue:

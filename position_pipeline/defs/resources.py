@@ -22,7 +22,8 @@ def sync_session(settings: Settings, brokers: Callable[[], Sequence[Broker]]) ->
     @dg.resource(description="The database and one pass over each broker, for as long as the run lasts.")
     def session(context: dg.InitResourceContext) -> Iterator[SyncSession]:
         trigger, accounts = wishes(context.run.tags if context.run else {}, settings.default_accounts)
-        with SyncSession(settings, brokers, trigger=trigger, accounts=accounts) as opened:
+        run_id = context.run.run_id if context.run else ""
+        with SyncSession(settings, brokers, trigger=trigger, accounts=accounts, run_id=run_id) as opened:
             yield opened
 
     return session

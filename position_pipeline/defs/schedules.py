@@ -1,11 +1,12 @@
-"""When jobs run by the clock: `position_sync` every few minutes, `book_verification` every night.
+"""When jobs run by the clock: `position_sync` every few minutes, `book_verification` every night,
+`housekeeping` every three hours.
 
 Belongs here: the cron line, and the reasons to let a tick pass. Does not belong here: what runs (jobs), the run after a start (sensors).
 """
 
 import dagster as dg
 
-from position_pipeline.defs.jobs import BOOK_VERIFICATION, POSITION_SYNC
+from position_pipeline.defs.jobs import BOOK_VERIFICATION, HOUSEKEEPING, POSITION_SYNC
 from position_pipeline.defs.session import TRIGGER
 from position_pipeline.settings import Settings
 
@@ -14,6 +15,9 @@ ZONE = "America/New_York"
 
 QUIET_HOUR = "15 3 * * *"
 """Between two trading days, after the brokers' nightly restarts; in the spring the hour from two to three is left out."""
+
+EVERY_THREE_HOURS = "45 */3 * * *"
+"""Between two syncs of the usual interval; the one at night comes when the book has been verified."""
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -65,4 +69,16 @@ def every_night(settings: Settings) -> dg.ScheduleDefinition:
         execution_timezone=ZONE,
         default_status=dg.DefaultScheduleStatus.RUNNING if settings.enabled else dg.DefaultScheduleStatus.STOPPED,
         description="Proves every night that the book is what its entries make.",
+    )
+
+
+def every_few_hours(settings: Settings) -> dg.ScheduleDefinition:
+    """`housekeeping` every three hours, running from the first start."""
+    return dg.ScheduleDefinition(
+        name="housekeeping_schedule",
+        job_name=HOUSEKEEPING,
+        cron_schedule=EVERY_THREE_HOURS,
+        execution_timezone=ZONE,
+        default_status=dg.DefaultScheduleStatus.RUNNING if settings.enabled else dg.DefaultScheduleStatus.STOPPED,
+        description="Deletes old runs and old answers of brokers, so that the database does not grow for ever.",
     )

@@ -53,7 +53,7 @@ def snapshot_is_complete(parts: Sequence[AccountPass]) -> Verdict:
         actual=f"{counts} accounts gave a complete answer" if parts else "no account",
         looked_at=len(parts),
         offending=rows,
-        evidence=tuple(f"{part.account}: {reason_of(part)}" for part in bad),
+        evidence=tuple(named(part.account, reason_of(part)) for part in bad),
         mild=mild,
     )
 
@@ -65,6 +65,11 @@ def _snapshots_in_words(parts: Sequence[AccountPass], bad: Sequence[AccountPass]
         return f"Every answer is proven complete ({len(parts)} accounts)."
     what = "lack some symbols, which keep their positions" if mild else "cannot be used; the positions stay as they were"
     return f"The answers for {', '.join(part.account for part in bad)} {what}."
+
+
+def named(account: str, reason: str) -> str:
+    """Whom it concerns, once: what is told of an answer as a whole begins with its account."""
+    return reason if reason.startswith(f"{account}: ") else f"{account}: {reason}"
 
 
 def status_of(part: AccountPass) -> str:
@@ -88,17 +93,74 @@ def reason_of(part: AccountPass) -> str:
 def quantities_match_broker(disagreements: Sequence[Mapping[str, Any]], compared: int) -> Verdict:
     """The book's quantity of every position is exactly the broker's."""
     rows = tuple(_disagreement(row) for row in disagreements)
-    first = "; ".join(f"{row['symbol']} in {row['account']}: book {row['book']}, broker {row['broker']}" for row in rows[:3])
-    more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
     return Verdict(
         passed=not rows,
-        says=f"Book and broker differ: {first}{more}." if rows else f"Book and broker hold the same ({compared} open positions).",
+        says=f"Book and broker differ: {first_of(rows, '{symbol} in {account}: book {book}, broker {broker}')}."
+        if rows
+        else f"Book and broker hold the same ({compared} open positions).",
         expected="positions that differ from the broker's last proven answer: 0",
         actual=f"positions that differ from the broker's last proven answer: {len(rows)}",
         looked_at=compared,
         offending=rows,
         evidence=tuple(_evidence(row) for row in disagreements),
+        mild=all(row.get("class") == "timing" for row in disagreements),
     )
+
+
+def first_of(rows: Sequence[Mapping[str, str]], words: str) -> str:
+    """The first three rows, each in the given words, and how many more there are."""
+    first = "; ".join(words.format_map(row) for row in rows[:3])
+    return f"{first} and {len(rows) - 3} more" if len(rows) > 3 else first
+
+
+def lots_sum_to_positions(rows: Sequence[Mapping[str, Any]], positions: int) -> Verdict:
+    """Quantity, cost and open commission of every position are the sums of its lots."""
+    found = tuple(
+        {
+            "account": row["account"],
+            "symbol": row["symbol"],
+            "figure": figure,
+            "position": _figure(row[figure]),
+            "lots": _figure(row[of_lots]),
+        }
+        for row in rows
+        for figure, of_lots in (("quantity", "lots_quantity"), ("cost", "lots_cost"), ("open_commission", "lots_commission"))
+        if row[figure] != row[of_lots]
+    )
+    return Verdict(
+        passed=not rows,
+        says=f"Lots and positions differ: {first_of(found, '{symbol} in {account}: {figure} {position}, its lots {lots}')}."
+        if rows
+        else f"Every position is the sum of its lots ({positions} positions).",
+        expected="positions that are not the sum of their lots: 0",
+        actual=f"positions that are not the sum of their lots: {len(rows)}",
+        looked_at=positions,
+        offending=found,
+        evidence=tuple(f"{row['symbol']} in {row['account']}: position-pipeline verify compares it with its entries." for row in rows),
+    )
+
+
+def closes_have_openings(orphans: Sequence[Mapping[str, Any]], closes: int) -> Verdict:
+    """Every close rests on an opening and a closing entry that are believed."""
+    found = tuple(
+        {"account": row["account"], "symbol": row["symbol"], "close": str(row["id"]), "at": show.moment(row["closed_at"])}
+        for row in orphans
+    )
+    return Verdict(
+        passed=not orphans,
+        says=f"Closes rest on entries that are not believed: {first_of(found, '{symbol} in {account}, close {close}')}."
+        if orphans
+        else f"Every close has its opening and its closing entry ({closes} closes).",
+        expected="closes without a believed opening or closing entry: 0",
+        actual=f"closes without a believed opening or closing entry: {len(orphans)}",
+        looked_at=closes,
+        offending=found,
+        evidence=tuple(f"close {row['id']}: closed by {row['execution_id']}, opened by {row['opening_id']}." for row in orphans),
+    )
+
+
+def _figure(amount: Any) -> str:
+    return "unknown" if amount is None else plain(amount)
 
 
 def _disagreement(row: Mapping[str, Any]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from position_pipeline.simulator.commissions import commission_for
-from position_pipeline.simulator.ledger import ZERO, Execution, Holding, Ledger, Split
+from position_pipeline.simulator.ledger import ZERO, End, Execution, Holding, Ledger, Move, Split
 from position_pipeline.simulator.scenario import FUTURES, Account, Instrument, Scenario
 
 
@@ -83,9 +83,16 @@ class Book:
         family = self.execution(exec_id).family
         return max((one for one in self._listed.values() if one.family == family), key=lambda one: one.revision)
 
+    def _changeable(self, exec_id: str) -> Execution:
+        """The highest version of a fill, if what it had cost has not gone into another instrument: a broker does not follow it there."""
+        last = self.latest(exec_id)
+        if self.ledger(last.account, last.con_id).has_passed(last.exec_id):
+            raise BookError(f"execution {exec_id} cannot be changed: its units have become something else since")
+        return last
+
     def correct(self, exec_id: str, changes: Mapping[str, Any]) -> Execution:
         """A new version: the same order, the next suffix. It takes the old one's place in the account's history."""
-        old = self.latest(exec_id)
+        old = self._changeable(exec_id)
         corrected = replace(old, exec_id=f"{old.family}.{old.revision + 1:02d}", **changes)
         if "commission" not in changes and ("quantity" in changes or "price" in changes):
             corrected = replace(corrected, commission=self._commission(corrected))
@@ -100,7 +107,7 @@ class Book:
 
     def remove(self, exec_id: str) -> Execution:
         """A bust that leaves nothing behind: the fill is no longer listed, in no version."""
-        last = self.latest(exec_id)
+        last = self._changeable(exec_id)
         self.ledger(last.account, last.con_id).substitute(last.exec_id, None)
         for each in [one for one in self._listed.values() if one.family == last.family]:
             del self._listed[each.exec_id]
@@ -108,7 +115,7 @@ class Book:
 
     def report_commission(self, exec_id: str, commission: Decimal | None) -> Execution:
         """The commission is known from now on; another amount than expected changes cost and realised P&L."""
-        old = self.execution(exec_id)
+        old = self.execution(exec_id) if commission is None else self._changeable(exec_id)
         known = replace(old, reported=True, commission=old.commission if commission is None else commission)
         self._listed[exec_id] = known
         if self.latest(exec_id).exec_id == exec_id:
@@ -120,11 +127,53 @@ class Book:
         for name in self._ledgers:
             if con_id in self._ledgers[name]:
                 self._ledgers[name][con_id].add(Split(ratio, moment.astimezone(self._zone)))
+        return self.holders(con_id)
+
+    def transfer(self, account: str, con_id: int, quantity: Decimal, cost: Decimal | None, moment: datetime) -> None:
+        """Units come at a total cost (negative for a short), or go at their average. No execution, no cash."""
+        self._move(account, con_id, Move(quantity, cost, moment.astimezone(self._zone)))
+
+    def expire(self, con_id: int, moment: datetime) -> list[str]:
+        """Nothing is left of an instrument in any account, and nothing is paid for it; the accounts that held it."""
+        holders = self.holders(con_id)
+        for account in holders:
+            self.ledger(account, con_id).add(End(-self.holding(account, con_id).quantity, moment.astimezone(self._zone)))
+        return holders
+
+    def convert(self, con_id: int, into: int, ratio: Decimal, moment: datetime) -> list[str]:
+        """In every account all units of one instrument become `ratio` times as many of another, at what they cost; who held any."""
+        holders = self.holders(con_id)
+        for account in holders:
+            quantity, cost = self._pass_on(account, con_id, self.holding(account, con_id).quantity, moment)
+            self._move(account, into, Move(quantity * ratio, cost, moment.astimezone(self._zone)))
+        return holders
+
+    def end_option(self, account: str, con_id: int, contracts: Decimal, moment: datetime) -> Decimal:
+        """Some contracts (unsigned) leave with an assignment or exercise; what they had brought, which goes with their shares."""
+        held = self.holding(account, con_id).quantity
+        if not 0 < contracts <= abs(held):
+            raise BookError(f"{contracts} contracts cannot end: {account} holds {held}")
+        return -self._pass_on(account, con_id, contracts.copy_sign(held), moment)[1]
+
+    def _pass_on(self, account: str, con_id: int, quantity: Decimal, moment: datetime) -> tuple[Decimal, Decimal]:
+        """Units go, for something else; (how many, what they had cost)."""
+        before = self.holding(account, con_id).cost
+        self._move(account, con_id, Move(-quantity, None, moment.astimezone(self._zone), passed=True))
+        return quantity, before - self.holding(account, con_id).cost
+
+    def _move(self, account: str, con_id: int, entry: Move) -> None:
+        try:
+            self.ledger(account, con_id).add(entry)
+        except ValueError as error:
+            raise BookError(f"{account}: {error}") from None
+
+    def holders(self, con_id: int) -> list[str]:
+        """The accounts that hold some of an instrument."""
         return [name for name in self._ledgers if self.ledgers(name).get(con_id, _FLAT).holding.quantity]
 
     def executions(self, *, corrections: str = "both") -> list[Execution]:
         """Every listed execution, oldest first; with `latest`, a corrected one only in its last version."""
-        listed = list(self._listed.values())
+        listed = [one for one in self._listed.values() if one.listed]
         if corrections == "both":
             return listed
         last = {one.family: one.exec_id for one in listed}

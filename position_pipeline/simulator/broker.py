@@ -264,6 +264,49 @@ class Broker:
         moved = [Change("position", account, one.con_id) for account in holders]
         return [*moved, Change("prices", con_ids=(one.con_id,))]
 
+    def transfer(self, account: str, symbol: str | int, quantity: Decimal, cost: Decimal | None = None) -> list[Change]:
+        """Units come from elsewhere at a total `cost`, or go (no cost): no execution and no cash tells of it."""
+        one = self.instrument(symbol)
+        self.book.transfer(self.book.account(account).id, one.con_id, quantity, cost, self.now())
+        return [Change("position", account, one.con_id)]
+
+    def expire(self, symbol: str | int) -> list[Change]:
+        """An instrument ends worthless in every account."""
+        one = self.instrument(symbol)
+        return [Change("position", account, one.con_id) for account in self.book.expire(one.con_id, self.now())]
+
+    def deliver(
+        self, account: str, option: str | int, contracts: Decimal, shares: str | int, *, listed: bool
+    ) -> tuple[Execution, list[Change]]:
+        """Contracts that are held are exercised, those that were sold are assigned: shares come or go at the strike, with the premium.
+
+        `listed`: the executions show the leg of the shares; the option's end they never show.
+        """
+        ended, stock = self.instrument(option), self.instrument(shares)
+        if ended.right not in ("C", "P"):
+            raise BookError(f"{ended.symbol} is no option")
+        buys = (ended.right == "C") == (self.book.holding(account, ended.con_id).quantity > 0)
+        premium = self.book.end_option(account, ended.con_id, contracts, self.now())
+        fill, changes = self.execute(
+            account,
+            stock.con_id,
+            "BUY" if buys else "SELL",
+            contracts * ended.factor,
+            ended.strike,
+            commission=Decimal(0),
+            premium=premium,
+            listed=listed,
+        )
+        return fill, [Change("position", account, ended.con_id), *(changes if listed else [Change("position", account, stock.con_id)])]
+
+    def convert(self, symbol: str | int, into: str | int, numerator: int = 1, denominator: int = 1) -> list[Change]:
+        """All of an instrument becomes another: a new symbol or conId, a reverse split with a new one, a merger for shares."""
+        one, other = self.instrument(symbol), self.instrument(into)
+        ratio = Decimal(numerator) / Decimal(denominator)
+        self.market.become(one.con_id, other.con_id, ratio)
+        holders = self.book.convert(one.con_id, other.con_id, ratio, self.now())
+        return [Change("position", account, con_id) for account in holders for con_id in (one.con_id, other.con_id)]
+
     def set_price(self, symbol: str | int, price: Decimal) -> list[Change]:
         one = self.instrument(symbol)
         self.market.set(one.con_id, price)

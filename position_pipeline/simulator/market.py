@@ -61,6 +61,12 @@ class Market:
         self.prices[con_id] = on_tick(self.prices[con_id] / ratio, tick)
         self._anchors[con_id] = on_tick(self._anchors[con_id] / ratio, tick)
 
+    def become(self, con_id: int, into: int, ratio: Decimal) -> None:
+        """Another instrument takes over at the price of one, for `ratio` units of it for one."""
+        tick = self._instruments[into].tick
+        self.prices[into] = on_tick(self.prices[con_id] / ratio, tick)
+        self._anchors[into] = on_tick(self._anchors[con_id] / ratio, tick)
+
     def daily_bars(self, con_id: int, last_day: date, days: int) -> list[Bar]:
         """Bars up to `last_day`: the same for a day whenever they are asked for. Crypto trades on every day."""
         one = self._instruments[con_id]

@@ -196,6 +196,23 @@ class Simulator:
         """`numerator` new units for `denominator` old ones, in every account; no execution explains it."""
         self._change(lambda: self._broker.split(symbol, numerator, denominator))
 
+    def transfer(self, account: str, symbol: str | int, quantity: Number, cost: Number | None = None) -> None:
+        """Units come (at a total `cost`) or go, with no execution and no cash."""
+        amount = None if cost is None else exact(cost)
+        self._change(lambda: self._broker.transfer(account, symbol, exact(quantity), amount))
+
+    def expire(self, symbol: str | int) -> None:
+        """An instrument ends worthless in every account."""
+        self._change(lambda: self._broker.expire(symbol))
+
+    def deliver(self, account: str, option: str | int, contracts: Number, shares: str | int, *, listed: bool = False) -> None:
+        """Exercise what is held of an option, or have it assigned if it was sold: shares at the strike, with the premium."""
+        self._change(lambda: self._broker.deliver(account, option, exact(contracts), shares, listed=listed)[1])
+
+    def convert(self, symbol: str | int, into: str | int, numerator: int = 1, denominator: int = 1) -> None:
+        """All of an instrument becomes another, in every account: a new conId, with as many units or a ratio of them."""
+        self._change(lambda: self._broker.convert(symbol, into, numerator, denominator))
+
     def set_price(self, symbol: str | int, price: Number) -> None:
         self._change(lambda: self._broker.set_price(symbol, exact(price)))
 

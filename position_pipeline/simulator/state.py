@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from position_pipeline.simulator.book import Book
-from position_pipeline.simulator.ledger import Execution, Holding, Split
+from position_pipeline.simulator.ledger import End, Entry, Execution, Holding, Move, Split
 
 VERSION = 1
-_DECIMALS = ("quantity", "price", "commission", "cumulative", "average_price")
+_DECIMALS = ("quantity", "price", "commission", "cumulative", "average_price", "premium")
 
 
 class StateError(ValueError):
@@ -65,11 +65,28 @@ def book_state(book: Book) -> dict[str, Any]:
     return {"ledgers": ledgers, "executions": [_execution_state(fill) for fill in book.listed().values()]}
 
 
-def _entry_state(entry: Execution | Split) -> list[str]:
-    """An execution by its id (it is in the list of executions), a split by its values."""
+def _entry_state(entry: Entry) -> list[str]:
+    """An execution by its id (it is in the list of executions), everything else by its values."""
     if isinstance(entry, Split):
         return ["split", str(entry.ratio), entry.time.isoformat()]
+    if isinstance(entry, Move):
+        cost = "" if entry.cost is None else str(entry.cost)
+        return ["move", str(entry.quantity), entry.time.isoformat(), cost, "passed" if entry.passed else ""]
+    if isinstance(entry, End):
+        return ["end", str(entry.quantity), entry.time.isoformat()]
     return ["execution", entry.exec_id]
+
+
+def _entry(saved: list[str], book: Book, zone: tzinfo) -> Entry:
+    kind, value, *more = saved
+    if kind == "execution":
+        return book.execution(value)
+    at = datetime.fromisoformat(more[0]).astimezone(zone)
+    if kind == "split":
+        return Split(Decimal(value), at)
+    if kind == "end":
+        return End(Decimal(value), at)
+    return Move(Decimal(value), Decimal(more[1]) if more[1] else None, at, passed=more[2] == "passed")
 
 
 def _execution_state(fill: Execution) -> dict[str, Any]:
@@ -86,15 +103,12 @@ def restore_book(book: Book, saved: Mapping[str, Any], zone: tzinfo) -> None:
         ledger = book.ledger(row["account"], row["con_id"])
         ledger.restart(Holding(Decimal(row["quantity"]), Decimal(row["cost"])), Decimal(row["cash"]))
         for entry in row["entries"]:
-            if entry[0] == "split":
-                ledger.add(Split(Decimal(entry[1]), datetime.fromisoformat(entry[2]).astimezone(zone)))
-            else:
-                ledger.add(book.execution(entry[1]))
+            ledger.add(_entry(entry, book, zone))
 
 
 def _execution(row: Mapping[str, Any], zone: tzinfo) -> Execution:
     values = dict(row)
     for key in _DECIMALS:
-        values[key] = Decimal(values[key])
+        values[key] = Decimal(values.get(key, 0))
     values["time"] = datetime.fromisoformat(values["time"]).astimezone(zone)
     return Execution(**values)

@@ -139,7 +139,7 @@ def _account_rows(account: str, base: str, total: Sums) -> Iterable[Value]:
     yield Value("Cushion", str(_cushion(total, margin)), "")
     for tag, amount in (
         ("NetLiquidation", total.net_liquidation),
-        ("TotalCashValue", total.cash),
+        ("TotalCashValue", total.cash + total.futures),  # a gateway counts what futures have gained today as cash
         ("SettledCash", total.cash),
         ("AccruedCash", ZERO),
         ("EquityWithLoanValue", total.net_liquidation),
@@ -163,7 +163,7 @@ def _ledger_rows(currency: str, sums: Sums, rate: Decimal) -> Iterable[Value]:
     """The rows that stand once per currency, and once more for the sum of all in BASE."""
     for tag, amount in (
         ("CashBalance", sums.cash),
-        ("TotalCashBalance", sums.cash),
+        ("TotalCashBalance", sums.cash + sums.futures),
         ("AccruedCash", ZERO),
         ("StockMarketValue", sums.stock),
         ("OptionMarketValue", sums.option),

@@ -12,14 +12,22 @@ from typing import TYPE_CHECKING, Any, Self
 
 from psycopg2.extras import Json
 
-from position_pipeline.store import book, queries, rebuilding, syncing
+from position_pipeline.accounting.circumstances import Policy
+from position_pipeline.store import book, queries, rebuilding, reconciling, register, reversing, syncing, withdrawing
+from position_pipeline.store.accepting import Accepted, Decisions, NotPossible
+from position_pipeline.store.alerting import Alerting
 from position_pipeline.store.book import Change, Recorded
 from position_pipeline.store.bulk import Delivery
 from position_pipeline.store.bulk_keys import checked_at_the_end
+from position_pipeline.store.claims import Claims
 from position_pipeline.store.connection import Connection, DatabaseUnavailable
+from position_pipeline.store.housekeeping import Housekeeping
 from position_pipeline.store.migrate import WrongRevision, require_revision, upgrade
 from position_pipeline.store.reading import Reading
-from position_pipeline.store.syncing import Reconciled
+from position_pipeline.store.reconciling import Reconciled, joined
+from position_pipeline.store.riding import RidingConnection
+from position_pipeline.store.streaming import Streaming
+from position_pipeline.store.verification import Verification
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,23 +35,42 @@ if TYPE_CHECKING:
     from position_pipeline.accounting.model import Adjustment, Fill, Instrument, Method, Snapshot
     from position_pipeline.store.rebuilding import Group
 
-__all__ = ["Change", "DatabaseUnavailable", "Reading", "Reconciled", "Recorded", "Store", "WrongRevision", "upgrade"]
+__all__ = [
+    "Accepted",
+    "Change",
+    "DatabaseUnavailable",
+    "NotPossible",
+    "Reading",
+    "Reconciled",
+    "Recorded",
+    "Store",
+    "WrongRevision",
+    "joined",
+    "upgrade",
+]
 
 
 class Store:
     """One process's way to the database. Not for sharing among threads; open one each.
 
-    Opening raises `DatabaseUnavailable` or `WrongRevision`.
+    `in_a_hurry` sends what nobody waits for together with the next statement (riding.py). Opening raises `DatabaseUnavailable` or
+    `WrongRevision`.
     """
 
-    def __init__(self, url: str) -> None:
-        self._connection = Connection(url)
+    def __init__(self, url: str, *, in_a_hurry: bool = False) -> None:
+        self._connection = RidingConnection(url) if in_a_hurry else Connection(url)
         try:
             require_revision(self._connection.raw)
         except BaseException:
             self._connection.close()
             raise
         self.read = Reading(self._connection)
+        self.decisions = Decisions(self._connection)
+        self.alerting = Alerting(self._connection)
+        self.claims = Claims(self._connection)
+        self.streaming = Streaming(self._connection)
+        self.verification = Verification(self._connection)
+        self.housekeeping = Housekeeping(self._connection)
 
     def close(self) -> None:
         self._connection.close()
@@ -63,6 +90,15 @@ class Store:
         finally:
             if held and not self._connection.raw.closed:
                 syncing.unlock(self._connection, account)
+
+    def running(self, run_id: str) -> None:
+        """From now on this connection is the sign of life of a run."""
+        self._connection.execute(queries.load("sync")["run_lock"], {"run": run_id})
+
+    def is_running(self, run_id: str) -> bool:
+        """Whether a process lives that called `running` for it."""
+        row = self._connection.one(queries.load("sync")["run_is_running"], {"run": run_id})
+        return bool(row and row["running"])
 
     def rebuilding(self, account: str) -> Iterator[Group]:
         """Each group of instruments of an account, made anew and as it is stored, all at one moment. Nothing is written."""
@@ -129,8 +165,22 @@ class Store:
         with self._connection.transaction():
             recorded = book.record(self._connection, account, fills, adjustments, instruments)
             if recorded.fills or recorded.changes:
+                register.settle(self._connection, account, [*fills, *adjustments], recorded.changes)
+                withdrawing.doubt(self._connection, account, [*fills, *adjustments])
                 self._notify(account, recorded.fills, len(recorded.changes))
         return recorded
+
+    def reverse(self, account: str, ids: Sequence[str], by: str, why: str) -> Mapping[str, Change]:
+        """Take adjustments back, as if they had never been; they stay on record. The positions that changed, by instrument.
+
+        LookupError names the ids that are not known, and then nothing is done; one that was taken back before stays as it was.
+        """
+        with self._connection.transaction():
+            at = book.lock_account(self._connection, account)
+            changes = reversing.reverse(self._connection, account, ids, by=by, why=why, at=at)
+            if changes:
+                self._notify(account, 0, len(changes))
+        return changes
 
     def _notify(self, account: str, fills: int, positions: int) -> None:
         # A wake-up, not a store: NOTIFY carries 8000 bytes, so it says that there is news and not which.
@@ -149,13 +199,24 @@ class Store:
             book.add_instruments(self._connection, instruments)
             return syncing.save_snapshot(self._connection, snapshot, connection)
 
-    def reconcile(self, snapshot: Snapshot, instruments: Sequence[Instrument]) -> Reconciled:
-        """Hold a proven snapshot against the book: marks, opening balances, breaks."""
+    def reconcile(
+        self,
+        snapshot: Snapshot,
+        instruments: Sequence[Instrument],
+        policy: Policy = Policy(),  # noqa: B008 - immutable
+        *,
+        known: int = 0,
+        own: int = 0,
+    ) -> Reconciled:
+        """Hold a proven snapshot against the book: marks, adjustments, breaks.
+
+        `known` was read by `verification.known` before the broker was asked; `own` fills of the same answer were recorded since.
+        """
         with self._connection.transaction():
-            reconciled = syncing.reconcile_account(self._connection, snapshot, instruments)
-            news = set(reconciled.changes) | reconciled.marked | {*reconciled.opened, *reconciled.resolved}
-            if news:
-                self._notify(snapshot.account, 0, len(news))
+            reconciled = reconciling.reconcile_account(self._connection, snapshot, instruments, policy)
+            self.verification.advance(snapshot.account, known, own)
+            if reconciled.is_news:
+                self._notify(snapshot.account, 0, len(reconciled.marked | set(reconciled.changes)))
         return reconciled
 
     def save_sync(self, **values: Any) -> None:

@@ -4,8 +4,9 @@ Belongs here: which instruments need booking, and from where. Does not belong he
 writing positions (pages.py), and transactions (Store opens them).
 
 A position is extended where all its new entries come after the last one booked. Anything else - a late fill, a correction, a commission
-that came later, premiums and lots that move between instruments - folds the whole history of the instruments concerned again and
-compares: what the book no longer says is marked superseded, what it says newly is added, the rest stays untouched.
+that came later, premiums and lots that move between instruments - folds the history of the instruments concerned again, from the last
+checkpoint before it or from the first entry, and compares: what the book no longer says is marked superseded, what it says newly is
+added, the rest stays untouched.
 
 What cannot be is refused and told, and everything else is booked: an entry that is wrong by itself is not even stored; one that does not
 fit what is held stays stored, for it may fit once what is missing has come.
@@ -19,17 +20,20 @@ from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
+from psycopg2.errors import LockNotAvailable, QueryCanceled
+
 from position_pipeline.accounting.arrivals import contradictions, sift
-from position_pipeline.accounting.booking import fold, fold_together, giver_of, order_key
-from position_pipeline.accounting.exact import ZERO
+from position_pipeline.accounting.booking import fold_together, giver_of, order_key
+from position_pipeline.accounting.exact import ZERO, total
 from position_pipeline.accounting.faults import faults
-from position_pipeline.accounting.model import Adjustment, AdjustmentKind, Fill, Method, Position
+from position_pipeline.accounting.model import Adjustment, AdjustmentKind, Fill, Method, Position, Side
 from position_pipeline.accounting.reconciliation import NOT_BOOKED
-from position_pipeline.store import queries, rows
+from position_pipeline.store import checkpoints, queries, rows
 from position_pipeline.store.pages import Pages, Written, revisions_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from decimal import Decimal
 
     from position_pipeline.accounting.arrivals import Arrivals, Conflict
@@ -48,14 +52,19 @@ Refused = tuple[str, str]
 """(instrument, reason)"""
 
 
+class BookBusy(LockNotAvailable):
+    """Somebody else writes to an account's book, and is not done in time; the text says whose it is and what to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What recording did to one position."""
+    """What recording did to one position; `opened` says that a new cycle began in it, be it over again."""
 
     symbol: str
     before: Decimal
     after: Decimal
     is_new: bool
+    opened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +80,10 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class _Touched:
-    """Which instruments need booking: `extended` by later entries only, `replayed` from their first one."""
+    """Which instruments need booking: `extended` by later entries only, `replayed` since when something is different (None: always)."""
 
     extended: Mapping[str, Sequence[Entry]]
-    replayed: frozenset[str]
+    replayed: Mapping[str, datetime | None]
 
 
 def record(
@@ -91,7 +100,7 @@ def record(
     sound, unsound = _sifted_out(adjustments)
     arrivals = _store_fills(connection, account, good, at)
     new, differing = _store_adjustments(connection, account, sound, at)
-    changes, left_out = _book(connection, account, (*arrivals.new, *new), arrivals.rebook, at)
+    changes, left_out = _book(connection, account, (*arrivals.new, *new), arrivals.rebook.keys(), at, since=arrivals.rebook)
     refused = (*_named(connection, (*arrivals.conflicts, *differing)), *by_symbol(connection, [*bad, *unsound]), *left_out)
     return Recorded(len(arrivals.new), len(arrivals.completed), len(new), changes, refused)
 
@@ -119,8 +128,17 @@ def by_symbol(connection: Connection, refused: Sequence[Refused]) -> tuple[tuple
 
 
 def lock_account(connection: Connection, account: str) -> datetime:
-    """Wait until nobody else writes to the account's book, and keep others out until the transaction ends; when the turn came."""
-    row = connection.one(SQL["lock_account"], {"account": account})
+    """Wait until nobody else writes to the account's book, and keep others out until the transaction ends; when the turn came.
+
+    Raises `BookBusy` after a minute.
+    """
+    try:
+        row = connection.one(SQL["lock_account"], {"account": account})
+    except (LockNotAvailable, QueryCanceled):
+        raise BookBusy(
+            f"the book of account {account} is being written to by another process, most likely an import of a large file; "
+            "it was waited for, and nothing was changed. Do it again when the import has ended"
+        ) from None
     assert row is not None
     at: datetime = row["at"]
     return at
@@ -171,27 +189,69 @@ def _store_adjustments(
 
 
 def _book(
-    connection: Connection, account: str, entries: Sequence[Entry], rebook: frozenset[str], at: datetime
+    connection: Connection,
+    account: str,
+    entries: Sequence[Entry],
+    rebook: AbstractSet[str],
+    at: datetime,
+    *,
+    since: Mapping[str, datetime] | None = None,
 ) -> tuple[Mapping[str, Change], tuple[tuple[str, str], ...]]:
-    """Book new entries, and anew the instruments in which something else has changed; which positions changed, what was not booked."""
+    """Book new entries, and anew the instruments in which something else has changed; which positions changed, what was not booked.
+
+    `since` is until when nothing of those has changed; without it they are booked from the first entry on.
+    """
     if not entries and not rebook:
         return {}, ()
     kinds = described(connection, {entry.instrument for entry in entries} | rebook)
     kept = frozenset(id_ for id_, instrument in kinds.items() if instrument.sec_type not in NOT_BOOKED)
-    touched = _touched(connection, account, [entry for entry in entries if entry.instrument in kept and _moves(entry)], rebook & kept)
-    pages = Pages(connection, account, described(connection, {*touched.extended, *touched.replayed}))
-    pages.load()
+    news = [entry for entry in entries if entry.instrument in kept and _moves(entry)]
+    touched = _touched(connection, account, news, {id_: (since or {}).get(id_) for id_ in rebook & kept})
+    named = {*touched.extended, *touched.replayed}
+    known = kinds if named <= kinds.keys() else described(connection, named)
+    pages = Pages(connection, account, {id_: known[id_] for id_ in named})
+    pages.load({id_: reach for id_, more in touched.extended.items() if (reach := _reach(more)) is not None})
     flat = flat_positions(connection, account, pages.instruments.values())
-
-    extended = [fold(pages.positions.get(id_, flat[id_]), more) for id_, more in touched.extended.items()]
-    pages.write(_written(extended, {**pages.revisions, **revisions_of(*touched.extended.values())}), at)
-    histories = pages.histories(touched.replayed)
-    replayed = fold_histories(histories, flat)
-    pages.write(pages.supersede(histories, _written(replayed, revisions_of(*histories.values())), at), at)
-    booked = [*extended, *replayed]
+    booked = [*_extended(pages, touched.extended, flat, at), *_replayed(pages, touched.replayed, flat, at)]
     changed = [each.position for each in booked if _has_changed(pages.positions.get(each.position.instrument), each.position)]
     refused = _keep_refusals(connection, pages, booked, touched.replayed, at)
     return {p.instrument: _change(pages, p) for p in changed}, refused
+
+
+def _reach(entries: Sequence[Entry]) -> Decimal | None:
+    """How many units of what is held the entries can close at most; None where more of it than that has to be known."""
+    sides: dict[str, list[Decimal]] = {Side.BUY: [], Side.SELL: []}
+    for entry in entries:
+        if not isinstance(entry, Fill) or entry.closes_lots or checkpoints.calls(entry):
+            return None
+        sides[entry.side].append(entry.quantity)
+    return max(map(total, sides.values()))
+
+
+def _extended(pages: Pages, news: Mapping[str, Sequence[Entry]], flat: Mapping[str, Position], at: datetime) -> list[Booked]:
+    """Book what comes after all that is booked."""
+    done = [checkpoints.fold_on(pages.positions.get(id_, flat[id_]), more) for id_, more in news.items()]
+    booked = [each for each, _ in done]
+    revisions = {**pages.revisions, **revisions_of(*news.values())}
+    pages.write(_written(booked, revisions), at)
+    checkpoints.write(pages.connection, pages.account, chain.from_iterable(kept for _, kept in done), revisions)
+    return booked
+
+
+def _replayed(pages: Pages, since: Mapping[str, datetime | None], flat: Mapping[str, Position], at: datetime) -> list[Booked]:
+    """Book anew what comes after the last checkpoints that are right, and everything where there is none."""
+    if not since:
+        return []
+    alone = checkpoints.starts(pages.connection, pages.account, flat, since)
+    reach = {id_: alone[id_].until_at if id_ in alone else None for id_ in since}
+    histories = pages.histories(reach)
+    done = [checkpoints.fold_on(start.position, histories[id_]) for id_, start in alone.items()]
+    booked = [*(each for each, _ in done), *fold_histories({id_: histories[id_] for id_ in since if id_ not in alone}, flat)]
+    revisions = {id_: revision for start in alone.values() for id_, revision in start.revisions.items()} | revisions_of(*histories.values())
+    pages.write(pages.supersede(reach, _written(booked, revisions), at), at)
+    checkpoints.drop_since(pages.connection, pages.account, [start.position for id_, start in alone.items() if not histories[id_]])
+    checkpoints.write(pages.connection, pages.account, chain.from_iterable(kept for _, kept in done), revisions)
+    return booked
 
 
 def _keep_refusals(
@@ -250,19 +310,29 @@ def _has_changed(before: Position | None, after: Position) -> bool:
 def _change(pages: Pages, after: Position) -> Change:
     before = pages.positions.get(after.instrument)
     symbol = pages.instruments[after.instrument].symbol
-    return Change(symbol, ZERO if before is None else before.quantity, after.quantity, before is None)
+    if before is None:
+        return Change(symbol, ZERO, after.quantity, is_new=True, opened=after.cycle > 0)
+    return Change(symbol, before.quantity, after.quantity, is_new=False, opened=after.cycle > before.cycle)
 
 
-def _touched(connection: Connection, account: str, entries: Sequence[Entry], rebook: frozenset[str]) -> _Touched:
+def _touched(connection: Connection, account: str, entries: Sequence[Entry], changed: Mapping[str, datetime | None]) -> _Touched:
+    """What becomes of new entries and of instruments in which something else has changed, since when each (None: not known)."""
     by_instrument: dict[str, list[Entry]] = {}
     for entry in sorted(entries, key=order_key):
         by_instrument.setdefault(entry.instrument, []).append(entry)
     values = {"account": account, "instruments": sorted(by_instrument)}
-    giving_way = {row["instrument"] for row in connection.rows(SQL["with_opening_lots"], values)}
-    last = {row["instrument"]: rows.position(row, ()).last_key for row in connection.rows(SQL["positions_of"], values)}
+    giving_way = {row["instrument"] for row in connection.rows(SQL["with_entries_left_out"], values)}
+    last = {row["instrument"]: rows.last_key(row) for row in connection.rows(SQL["last_entries_of"], values)}
     late = {id_ for id_, more in by_instrument.items() if _is_late(more, last.get(id_))}
-    replayed = _linked(connection, account, rebook | giving_way | late)
-    return _Touched({id_: more for id_, more in by_instrument.items() if id_ not in replayed}, replayed)
+    replayed = _linked(connection, account, frozenset(changed) | giving_way | late)
+    first = {id_: more[0].time for id_, more in by_instrument.items()}
+    since = {id_: _earlier(changed[id_], first.get(id_)) if id_ in changed else first.get(id_) for id_ in replayed}
+    return _Touched({id_: more for id_, more in by_instrument.items() if id_ not in replayed}, since)
+
+
+def _earlier(changed: datetime | None, first: datetime | None) -> datetime | None:
+    """None for `changed` is before everything, None for `first` is never."""
+    return changed if changed is None or first is None else min(changed, first)
 
 
 def _is_late(entries: Sequence[Entry], last: OrderKey | None) -> bool:

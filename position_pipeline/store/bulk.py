@@ -19,12 +19,12 @@ the end, as it does for a late fill. A file that is sorted the other way round i
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from position_pipeline.accounting.booking import order_key
 from position_pipeline.accounting.exact import ZERO
 from position_pipeline.accounting.reconciliation import NOT_BOOKED
-from position_pipeline.store import book, bulk_text, queries, rows
+from position_pipeline.store import book, bulk_text, checkpoints, queries, rows
 from position_pipeline.store.book import Change, Recorded
 from position_pipeline.store.bulk_arrivals import Seen, is_plainly_sound, parted
 from position_pipeline.store.bulk_kernel import fold_sorted
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from position_pipeline.accounting.arrivals import Conflict
-    from position_pipeline.accounting.model import Fill, Instrument, Position
+    from position_pipeline.accounting.booking import Booked
+    from position_pipeline.accounting.model import Adjustment, Entry, Fill, Instrument, Position
     from position_pipeline.store.book import Refused
     from position_pipeline.store.connection import Connection, Row
 
@@ -73,11 +74,29 @@ class Delivery:
 
     def add(self, account: str, fills: Sequence[Fill], instruments: Sequence[Instrument] = ()) -> None:
         """Store and book some more fills of one account; `instruments` are those of them that were not given before."""
+        self._of(account).add(fills, instruments)
+
+    def history(self, account: str, instruments: Iterable[str]) -> dict[str, tuple[Entry, ...]]:
+        """All entries that are stored of some instruments, and of what is linked with them, from now and from earlier, in their order.
+
+        They are booked anew at the end: whoever asks for them is about to add an adjustment.
+        """
+        return self._of(account).history(instruments)
+
+    def known_fills(self, account: str, ids: Sequence[str]) -> set[str]:
+        """Those of the execution ids that stand for a fill of the account."""
+        return self._of(account).known(ids)
+
+    def adjust(self, account: str, adjustments: Sequence[Adjustment]) -> None:
+        """Store some more adjustments of one account, of instruments whose history was asked for."""
+        self._of(account).adjust(adjustments)
+
+    def _of(self, account: str) -> _Account:
         known = self._accounts.get(account)
         if known is None:
             self.settle()
             known = self._accounts[account] = _Account(self._connection, self._writer, account)
-        known.add(fills, instruments)
+        return known
 
     def settle(self) -> None:
         """Until PostgreSQL has taken everything, so that the connection can be used for something else."""
@@ -104,11 +123,12 @@ class _Account:
         self._positions: dict[str, Position] = {}
         self._revisions = _Revisions()
         self._aside: set[str] = set()
+        self._kept: set[str] = set()
         self._held: list[Fill] = []
         self._conflicts: list[Conflict] = []
         self._refused: list[Refused] = []
         self._not_booked: list[tuple[str, str]] = []
-        self._new = self._completed = 0
+        self._new = self._completed = self._adjusted = 0
 
     def add(self, fills: Sequence[Fill], instruments: Sequence[Instrument] = ()) -> None:
         good = self._sound(fills)
@@ -121,6 +141,20 @@ class _Account:
         moving = [fill for fill in (*sure, *stored) if fill.quantity and fill.instrument in kept]
         self._book(self._ripe([*self._held, *moving]), lines)
 
+    def history(self, instruments: Iterable[str]) -> dict[str, tuple[Entry, ...]]:
+        self._writer.wait()
+        known = book.described(self._connection, book._linked(self._connection, self._account, frozenset(instruments)))  # noqa: SLF001
+        found = Pages(self._connection, self._account, known).histories(dict.fromkeys(known))
+        self._set_aside({id_ for id_, entries in found.items() if entries})
+        return found
+
+    def adjust(self, adjustments: Sequence[Adjustment]) -> None:
+        self._writer.wait()
+        new, differing = book._store_adjustments(self._connection, self._account, adjustments, self._at)  # noqa: SLF001
+        self._adjusted += len(new)
+        self._conflicts += differing
+        self._set_aside({entry.instrument for entry in new})
+
     def finish(self) -> Recorded:
         """Book what is left, write positions and lots."""
         ripe, self._held = self._held, []
@@ -130,7 +164,7 @@ class _Account:
         changes |= self._write_positions()
         conflicts = [(conflict.entry.instrument, conflict.reason) for conflict in self._conflicts]
         refused = (*book.by_symbol(self._connection, [*conflicts, *self._refused]), *self._not_booked)
-        return Recorded(self._new, self._completed, 0, changes, refused)
+        return Recorded(self._new, self._completed, self._adjusted, changes, refused)
 
     # Arrivals
 
@@ -155,15 +189,16 @@ class _Account:
         self._flat |= book.flat_positions(self._connection, self._account, pages.instruments.values())
         self._before |= {id_: pages.positions.get(id_) for id_ in new}
         self._revisions |= {id_: revision for id_, revision in pages.revisions.items() if revision != 1}
+        self._kept |= checkpoints.allowed(self._connection, self._account, new)
         values = {"account": self._account, "instruments": new}
-        self._aside |= {row["instrument"] for row in self._connection.rows(SQL["with_opening_lots"], values)}
+        self._aside |= {row["instrument"] for row in self._connection.rows(SQL["with_entries_left_out"], values)}
 
     def _sifted(self, fills: Sequence[Fill]) -> tuple[Sequence[Fill], Sequence[Fill]]:
         """The fills that are new: (those still to be stored, those that had to be looked up and are stored already)."""
         ids = [fill.execution_id for fill in fills]
         seen = self._seen.found(ids)
         if self._has_history:
-            seen = self._known(ids) | seen
+            seen = self.known(ids) | seen
         sure, doubtful = parted(fills, seen)
         if not doubtful:
             return sure, ()
@@ -174,7 +209,7 @@ class _Account:
         self._set_aside(self._booked(arrivals.rebook))
         return sure, arrivals.new
 
-    def _known(self, ids: Sequence[str]) -> set[str]:
+    def known(self, ids: Sequence[str]) -> set[str]:
         self._writer.wait()
         values = {"account": self._account, "ids": list(ids)}
         return {row["execution_id"] for row in self._connection.rows(BULK["known_ids"], values)}
@@ -196,17 +231,20 @@ class _Account:
         """Book fills of any instruments on what is held, where they come after it, and have the results written."""
         closes: list[str] = []
         events: list[str] = []
+        marks: list[str] = []
         for instrument, more in self._by_instrument(fills).items():
             position = self._position(instrument)
-            booked = None if _is_late(position, more) else fold_sorted(position, more)
+            booked, kept = (None, ()) if _is_late(position, more) else checkpoints.fold_on(position, more, _fold_part)
             if booked is None or booked.refused:
                 self._set_aside({instrument})
                 continue
+            marks += map(lines.checkpoint, kept if instrument in self._kept else ())
             self._positions[instrument] = booked.position
             closes += map(lines.close, booked.closes)
             events += map(lines.event, booked.events)
         self._writer.copy("closes", bulk_text.CLOSES, closes)
         self._writer.copy("position_events", bulk_text.EVENTS, events)
+        self._writer.copy("checkpoints", bulk_text.CHECKPOINTS, marks)
 
     def _by_instrument(self, fills: Iterable[Fill]) -> dict[str, list[Fill]]:
         found: dict[str, list[Fill]] = {}
@@ -260,6 +298,11 @@ class _Account:
         return {id_: _change(symbols[id_], self._before[id_], position) for id_, position in changed.items()}
 
 
+def _fold_part(position: Position, fills: Sequence[Any], _: object) -> Booked:
+    """Nothing is handed over by fills."""
+    return fold_sorted(position, fills)
+
+
 def _is_late(position: Position, fills: Sequence[Fill]) -> bool:
     """Whether sorted fills cannot simply extend a position."""
     last = position.last_key
@@ -267,7 +310,8 @@ def _is_late(position: Position, fills: Sequence[Fill]) -> bool:
 
 
 def _change(symbol: str, before: Position | None, after: Position) -> Change:
-    return Change(symbol, ZERO if before is None else before.quantity, after.quantity, before is None)
+    held, cycle = (ZERO, 0) if before is None else (before.quantity, before.cycle)
+    return Change(symbol, held, after.quantity, is_new=before is None, opened=after.cycle > cycle)
 
 
 def _groups(sizes: Iterable[Row]) -> Iterator[frozenset[str]]:

@@ -7,11 +7,13 @@ have to be looked at. Does not belong here: what a known fill may be completed w
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
+
+from position_pipeline.accounting.exact import MAX_DIGITS, ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from decimal import Decimal
 
     from position_pipeline.accounting.model import Fill
 
@@ -56,18 +58,10 @@ def parted(fills: Sequence[Fill], seen: set[str]) -> tuple[list[Fill], list[Fill
 
 def is_plainly_sound(fill: Fill) -> bool:
     """Whether accounting.faults surely finds nothing, which takes it several times as long: all numbers are of a common size."""
-    return (
-        _is_common(fill.quantity)
-        and fill.quantity >= 0
-        and _is_common(fill.price)
-        and _is_common(fill.multiplier)
-        and fill.multiplier > 0
-        and (fill.commission is None or _is_common(fill.commission))
-        and bool(fill.currency)
-    )
+    commission = ZERO if fill.commission is None else fill.commission
+    numbers = f"{fill.quantity!s} {fill.price!s} {fill.multiplier!s} {commission!s}"
+    return bool(_are_common(numbers)) and fill.quantity >= 0 and fill.multiplier > 0 and bool(fill.currency)
 
 
-def _is_common(number: Decimal) -> bool:
-    """At most 20 characters, without an exponent."""
-    text = str(number)
-    return len(text) <= 20 and "E" not in text and number.is_finite()
+# Few characters in all, digits only: no exponent, infinity or NaN is among them, and none has too many digits.
+_are_common = re.compile(rf"[-.0-9 ]{{7,{MAX_DIGITS}}}").fullmatch

@@ -14,12 +14,13 @@ import re
 from typing import TYPE_CHECKING
 
 from position_pipeline.accounting.exact import plain
+from position_pipeline.store import checkpoints
 
 if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-    from position_pipeline.accounting.model import Close, Fees, Fill, Lot, PositionEvent
+    from position_pipeline.accounting.model import Close, Fees, Fill, Lot, Position, PositionEvent
     from position_pipeline.store.rows import Revisions
 
 EXECUTIONS = (
@@ -32,6 +33,7 @@ CLOSES = (
     "fees, currency, method, basis, partial, believed_at"
 )
 EVENTS = "account, instrument, type, at, quantity_before, quantity_after, cycle, cause, believed_at"
+CHECKPOINTS = "account, instrument, until_at, state"
 LOTS = "account, instrument, opening_id, seq, opening_revision, opened_at, quantity, price, cost, commission, basis, fees"
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
@@ -83,7 +85,7 @@ class Lines:
         text, times = self._texts, self._times
         return (
             f"{text[account]}\t{text[instrument]}\t{self._entry(execution_id)}\t{self._entry(opening_id)}\t{cycle}\t{times[closed_at]}"
-            f"\t{times[opened_at]}\t{quantity!s}\t{_known(entry_price)!s}\t{exit_price!s}\t{_known(cost)!s}\t{_known(gross)!s}"
+            f"\t{times[opened_at]}\t{quantity!s}\t{_known(entry_price)!s}\t{_known(exit_price)!s}\t{_known(cost)!s}\t{_known(gross)!s}"
             f"\t{_known(opening_commission)!s}\t{_known(closing_commission)!s}\t{premium!s}\t{_fees(fees)}\t{text[currency]}"
             f"\t{method._value_}\t{basis._value_}\t{'t' if partial else 'f'}\t{self._at}\n"
         )
@@ -95,6 +97,10 @@ class Lines:
             f"{text[account]}\t{text[instrument]}\t{type_._value_}\t{self._times[at]}\t{before!s}\t{after!s}\t{cycle}\t{text[cause]}"
             f"\t{self._at}\n"
         )
+
+    def checkpoint(self, position: Position) -> str:
+        account, instrument, until_at, state = checkpoints.row(position, self._revisions)
+        return f"{self._texts[account]}\t{self._texts[instrument]}\t{until_at}\t{escaped(json.dumps(state))}\n"
 
     def _entry(self, id_: str) -> str:
         """The three columns that tie a close to a fill, which has a revision, or to an adjustment, which has none."""

@@ -112,12 +112,21 @@ class Connection:
             names = [column.name for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
-    def stream(self, sql: str, values: Row) -> Iterator[Row]:
-        """The rows some thousands at a time, so that they are never all in memory; within a transaction, one stream after the other."""
-        self.execute(f"DECLARE stream NO SCROLL CURSOR FOR {sql}", values)
-        while found := self.rows(f"FETCH {ROWS_A_FETCH} FROM stream"):
+    def tuples(self, sql: str, values: Row) -> list[tuple[Any, ...]]:
+        """As `rows`, where columns are known by their order: for the many small rows that every recording reads."""
+        with self._cursor() as cursor:
+            cursor.execute(sql, values)
+            return cursor.fetchall()
+
+    def stream(self, sql: str, values: Row, name: str = "stream") -> Iterator[Row]:
+        """The rows some thousands at a time, so that they are never all in memory; within a transaction, one by one under each name."""
+        self.execute(f"DECLARE {name} NO SCROLL CURSOR FOR {sql}", values)
+        is_full = True
+        while is_full:
+            found = self.rows(f"FETCH {ROWS_A_FETCH} FROM {name}")
             yield from found
-        self.execute("CLOSE stream")
+            is_full = len(found) == ROWS_A_FETCH
+        self.execute(f"CLOSE {name}")
 
     def one(self, sql: str, values: Row | None = None) -> Row | None:
         found = self.rows(sql, values)

@@ -7,18 +7,22 @@ which pages need booking (book.py), the booking itself (accounting.booking).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from position_pipeline.accounting.booking import in_order
-from position_pipeline.accounting.model import Fill
+from position_pipeline.accounting.exact import ZERO, exact, total
+from position_pipeline.accounting.model import Basis, Fill, Lot, Method
 from position_pipeline.store import queries, rows
+from position_pipeline.store.checkpoints import ALWAYS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
+    from decimal import Decimal
 
-    from position_pipeline.accounting.model import Close, Entry, Instrument, Lot, Position, PositionEvent
+    from position_pipeline.accounting.model import Close, Entry, Instrument, Position, PositionEvent
     from position_pipeline.store.connection import Connection, Row
     from position_pipeline.store.rows import Revisions
 
@@ -27,6 +31,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SQL = queries.load("book")
+FIRST_LOTS = 8
+"""So many lots are read where a few will do."""
+OTHERS = ""
+"""The id of the lot that stands for those that are not read: no entry has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,38 +61,80 @@ class Pages:
     revisions: dict[str, int | None] = field(default_factory=dict)
     places: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    def load(self) -> None:
-        found = self._rows("lots_of", self.instruments)
-        lots: dict[str, list[Lot]] = {}
-        for row in found:
-            lots.setdefault(row["instrument"], []).append(rows.lot(row))
-            self.revisions[row["opening_id"]] = row["opening_revision"]
-            self.places[row["instrument"], row["opening_id"]] = row["seq"]
-        for row in self._rows("positions_of", self.instruments):
-            self.positions[row["instrument"]] = rows.position(row, tuple(lots.get(row["instrument"], ())))
+    def load(self, reach: Mapping[str, Decimal] | None = None) -> None:
+        """Read the positions with their lots.
 
-    def histories(self, instruments: Iterable[str]) -> dict[str, tuple[Entry, ...]]:
-        """Everything that is believed to have happened to some instruments, in the order of booking."""
-        histories: dict[str, list[Entry]] = {instrument: [] for instrument in sorted(instruments)}
-        if histories:
-            values = {"account": self.account, "instruments": list(histories)}
+        `reach` is how many units of a position new fills can close at most, where they do nothing else: first in, first out that is some of
+        the first lots, and what lies behind them is read as one (see `_first_lots`), so that it does not matter how much is held.
+        """
+        found = {row["instrument"]: row for row in self._rows("positions_of", self.instruments)}
+        lots = self._first_lots([row for id_, row in found.items() if id_ in (reach or ()) and _is_plain(row)], reach or {})
+        lots |= {id_: tuple(held) for id_, held, _ in self._lots("held_lots", found.keys() - lots.keys())}
+        for id_, row in found.items():
+            self.positions[id_] = rows.position(row, lots.get(id_, ()))
+
+    def _first_lots(self, positions: Sequence[Row], reach: Mapping[str, Decimal]) -> dict[str, tuple[Lot, ...]]:
+        """By instrument the first lots, and one that stands for all others and that nothing touches; only where they are enough."""
+        found: dict[str, tuple[Lot, ...]] = {}
+        known = {row["instrument"]: row for row in positions}
+        for id_, held, last in self._lots("first_lots", known, FIRST_LOTS):
+            if self.places[id_, held[-1].opening_id] == last:
+                found[id_] = tuple(held)
+            elif total(abs(lot.quantity) for lot in held) >= reach[id_]:
+                found[id_] = (*held, _others(known[id_], held))
+                self.revisions[OTHERS], self.places[id_, OTHERS] = None, last
+        return found
+
+    def _lots(self, statement: str, instruments: Iterable[str], most: int | None = None) -> Iterator[tuple[str, list[Lot], int]]:
+        """(instrument, lots, place of the last one) of those that have any."""
+        values = {"account": self.account, "instruments": list(instruments), "most": most}
+        if not values["instruments"]:
+            return
+        for instrument, several in groupby(self.connection.tuples(SQL[statement], values), key=itemgetter(0)):
+            lots: list[Lot] = []
+            last = 0
+            for _, last, seq, revision, *held in several:  # noqa: B007  the last of them is what is told
+                lots.append(rows.held_lot(held))
+                self.revisions[held[0]] = revision
+                self.places[instrument, held[0]] = seq
+            yield instrument, lots, last
+
+    def histories(self, since: Mapping[str, datetime | None]) -> dict[str, tuple[Entry, ...]]:
+        """Everything that is believed to have happened to some instruments after a time each, or at all, in the order of booking."""
+        histories: dict[str, list[Entry]] = {instrument: [] for instrument in sorted(since)}
+        for values in self._reaches(since):
             for row in self.connection.stream(SQL["believed_executions"], values):
                 histories[row["instrument"]].append(rows.fill(row))
             for row in self.connection.stream(SQL["adjustments_of"], values):
-                histories[row["instrument"]].append(rows.adjustment(row))
+                start = since[row["instrument"]]
+                if start is None or row["time"] > start:
+                    histories[row["instrument"]].append(rows.adjustment(row))
         return {instrument: in_order(history) for instrument, history in histories.items()}
 
-    def supersede(self, instruments: Iterable[str], now: Written, at: datetime) -> Written:
-        """Of instruments that were booked anew: mark what the book no longer says; what is left is what it says newly."""
-        names = sorted(instruments)
-        closes = [(row["id"], _said(row)) for row in self._rows("believed_closes", names)]
-        events = [(row["id"], rows.event(row)) for row in self._rows("believed_events", names)]
+    def supersede(self, since: Mapping[str, datetime | None], now: Written, at: datetime) -> Written:
+        """Of instruments that were booked anew after a time each, or from the first entry: mark what the book no longer says.
+
+        What is left is what it says newly.
+        """
+        closes: list[tuple[int, Said]] = []
+        events: list[tuple[int, PositionEvent]] = []
+        for values in self._reaches(since):
+            closes += [(row["id"], _said(row)) for row in self.connection.rows(SQL["believed_closes"], values)]
+            events += [(row["id"], rows.event(row)) for row in self.connection.rows(SQL["believed_events"], values)]
         gone_closes, new_closes = _compared(closes, [_saying(close, now.revisions) for close in now.closes])
         gone_events, new_events = _compared(events, now.events)
         for statement, ids in (("supersede_closes", gone_closes), ("supersede_events", gone_events)):
             if ids:
                 self.connection.execute(SQL[statement], {"ids": ids, "at": at})
         return Written(now.positions, [close for close, _, _ in new_closes], new_events, now.revisions)
+
+    def _reaches(self, since: Mapping[str, datetime | None]) -> Iterator[Row]:
+        """The values of a statement that reads from a time on, for all instruments of the same time at once."""
+        names: dict[datetime | None, list[str]] = {}
+        for instrument, start in sorted(since.items()):
+            names.setdefault(start, []).append(instrument)
+        for start, instruments in names.items():
+            yield {"account": self.account, "instruments": instruments, "since": start or ALWAYS}
 
     def write(self, now: Written, at: datetime) -> None:
         """Positions and lots that are not as they should be, new closes and new events."""
@@ -130,6 +180,20 @@ class Pages:
     def _rows(self, statement: str, instruments: Iterable[str]) -> list[Row]:
         names = list(instruments)
         return self.connection.rows(SQL[statement], {"account": self.account, "instruments": names}) if names else []
+
+
+def _is_plain(position: Row) -> bool:
+    """Whether the first lots go first, and all of them are known."""
+    return bool(position["method"] == Method.FIFO and position["basis_quality"] == Basis.FILLS)
+
+
+def _others(position: Row, first: Sequence[Lot]) -> Lot:
+    """What a position holds besides its first lots, as one lot."""
+    with exact():
+        quantity = position["quantity"] - total(lot.quantity for lot in first)
+        cost = position["cost"] - total(lot.cost or ZERO for lot in first)
+        commission = position["open_commission"] - total(lot.commission or ZERO for lot in first)
+    return Lot(OTHERS, position["opened_at"], quantity, None, cost, commission, Basis.FILLS)
 
 
 def numbered(places: Sequence[int | None]) -> Sequence[int]:

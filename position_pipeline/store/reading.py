@@ -55,7 +55,28 @@ class Reading:
         return self._rows("executions", accounts)
 
     def breaks(self, accounts: Sequence[str] | None = None, *, all_: bool = False) -> list[Row]:
+        """Open breaks; with `all_` the dismissed and the resolved ones too. One of an account as a whole has no instrument."""
         return self._rows("breaks", accounts, all=all_)
+
+    def breaks_of_id(self, id_: str) -> list[Row]:
+        """The breaks whose id begins so, with their history, signs and proposed adjustments."""
+        return self._rows("break_of_id", id=id_)
+
+    def adjustments(self, accounts: Sequence[str] | None = None, *, all_: bool = False) -> list[Row]:
+        """The entries of the book that are no fills; with `all_` those that were taken back too."""
+        return self._rows("adjustments", accounts, all=all_)
+
+    def events(self, accounts: Sequence[str] | None = None) -> list[Row]:
+        """The steps in the life of positions, oldest first; `held_for` is how long the cycle had lasted then."""
+        return self._rows("events", accounts)
+
+    def cycles(self, accounts: Sequence[str] | None = None) -> list[Row]:
+        """The lives of positions, from flat to flat, with entry and exit prices (the view position_cycles)."""
+        return self._rows("cycles", accounts)
+
+    def history(self, accounts: Sequence[str] | None = None, *, at: datetime | None = None) -> list[Row]:
+        """What was held when, as intervals (the view position_history); only those that are valid `at` a moment, if one is given."""
+        return self._rows("history", accounts, at=at)
 
     def accounts(self) -> list[Row]:
         return self._rows("accounts")
@@ -68,13 +89,15 @@ class Reading:
         return self._rows("last_sync")
 
     def totals(self) -> Row:
-        """total_runs, successful_runs, failed_runs, rejects, is_running."""
+        """total_runs, successful_runs, failed_runs, rejects, is_running; created, updated, closed over all; runs by trigger."""
         (runs,), (rejects,), (running,) = (
             self._rows("sync_totals"),
             self._rows("rejects"),
             self._rows("sync_is_running"),
         )
-        return {**runs, **rejects, **running}
+        sums = self._rows("sync_sums")
+        made = {name: sum(row[name] for row in sums) for name in ("created", "updated", "closed")}
+        return {**runs, **rejects, **running, **made, "triggers": {row["trigger"]: row["runs"] for row in sums}}
 
     def last_error(self) -> Row | None:
         found = self._rows("last_error")

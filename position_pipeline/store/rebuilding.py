@@ -3,22 +3,27 @@
 Belongs here: reading histories, and folding them an instrument group at a time. Does not belong here: comparing what comes out with what
 is stored (verify), writing anything.
 
-A group is an instrument, with all that exchange premiums or lots with it. Only one is in memory at a time.
+A group is an instrument, with all that exchange premiums or lots with it. Only one is in memory at a time, and of one that may have
+checkpoints only a stretch of its history, with its open lots.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from heapq import merge
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from position_pipeline.accounting.booking import in_order, order_key
+from position_pipeline.accounting.booking import fold, in_order, order_key
 from position_pipeline.accounting.reconciliation import NOT_BOOKED
 from position_pipeline.store import queries, rows
 from position_pipeline.store.book import described, flat_positions, fold_histories, id_of
+from position_pipeline.store.checkpoints import ALWAYS, allowed
 from position_pipeline.store.pages import Pages, revisions_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from position_pipeline.accounting.booking import Booked
@@ -26,15 +31,22 @@ if TYPE_CHECKING:
     from position_pipeline.store.connection import Connection, Row
     from position_pipeline.store.rows import Revisions
 
+    Stretch = tuple[Sequence["Rebuilt"], Mapping[str, "Stored"], Mapping[str, str], bool]
+
 SQL = queries.load("past")
 BOOK = queries.load("book")
+STRETCH = 2000
+"""Entries of one instrument that are looked at together, at least."""
+
+_time = attrgetter("time")
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """One position from its first entry on: what happened, and what booking makes of it."""
+    """One position from `start` on, which is flat where `history` is all of it: what happened, and what booking makes of it."""
 
     instrument: Instrument
+    start: Position
     history: tuple[Entry, ...]
     booked: Booked
     revisions: Revisions
@@ -44,30 +56,110 @@ class Rebuilt:
 class Stored:
     """The rows of one position as the tables have them; `closes` and `events` are those that are believed."""
 
-    position: Row | None
-    lots: Sequence[Row]
-    closes: Sequence[Row]
-    events: Sequence[Row]
+    position: Row | None = None
+    lots: Sequence[Row] = ()
+    closes: Sequence[Row] = ()
+    events: Sequence[Row] = ()
+    checkpoints: Sequence[Row] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One group of linked instruments, the `number`th `of` all: what its entries make, and what is stored."""
+    """One group of linked instruments, the `number`th `of` all: what its entries make, and what is stored.
+
+    Or a stretch of the history of an instrument that is linked to none. Where it is not the last one, nothing is stored of the position
+    as it is then, but perhaps a checkpoint.
+    """
 
     number: int
     of: int
     made: Sequence[Rebuilt]
     stored: Mapping[str, Stored]
     symbols: Mapping[str, str]
+    is_last: bool = True
 
 
 def side_by_side(connection: Connection, account: str) -> Iterator[Group]:
-    """All groups of an account, one after the other."""
+    """All groups of an account, one after the other, and large ones stretch by stretch."""
     found = groups(connection, account)
+    known = described(connection, {instrument for group in found for instrument in group})
+    booked = [id_ for id_, instrument in known.items() if instrument.sec_type not in NOT_BOOKED]
+    alone = allowed(connection, account, booked)
     for number, group in enumerate(found, 1):
-        symbols = {instrument.id: instrument.symbol for instrument in described(connection, group).values()}
-        made = tuple(rebuilt(connection, account, group))
-        yield Group(number, len(found), made, stored(connection, account, group), symbols)
+        symbols = {id_: known[id_].symbol for id_ in group}
+        if group[0] in alone:
+            yield from (Group(number, len(found), *stretch) for stretch in _stretches(connection, account, known[group[0]]))
+        else:
+            made = tuple(rebuilt(connection, account, group))
+            yield Group(number, len(found), made, stored(connection, account, group), symbols)
+
+
+def _stretches(connection: Connection, account: str, instrument: Instrument) -> Iterator[Stretch]:
+    """The fields of a group for each stretch of the history of one instrument, read as it goes along."""
+    values = {"account": account, "instruments": [instrument.id], "since": ALWAYS}
+    closes, events, marks = (
+        _Upto(connection.stream(BOOK[statement], values, statement), column)
+        for statement, column in (("believed_closes", "closed_at"), ("believed_events", "at"), ("checkpoints_of", "until_at"))
+    )
+    position, carries = flat_positions(connection, account, [instrument])[instrument.id], None
+    revisions: dict[str, int | None] = {}
+    symbols = {instrument.id: instrument.symbol}
+    for entries, until in _cut(_entries(connection, values), _ends(connection, values)):
+        revisions = {lot.opening_id: revisions[lot.opening_id] for lot in position.lots} | revisions_of(entries)
+        booked = fold(position, entries, carries)
+        made = Rebuilt(instrument, position, entries, booked, revisions)
+        position, carries = booked.position, booked.carries
+        now = _now(connection, values) if until is None else (None, ())
+        stored_ = Stored(*now, closes.until(until), events.until(until), marks.until(until))
+        yield (made,), {instrument.id: stored_}, symbols, until is None
+
+
+def _entries(connection: Connection, values: Row) -> Iterator[Entry]:
+    """All that happened to one instrument, by time."""
+    adjustments = sorted(map(rows.adjustment, connection.rows(BOOK["adjustments_of"], values)), key=_time)
+    return merge(map(rows.fill, connection.stream(BOOK["believed_executions"], values, "entries")), adjustments, key=_time)
+
+
+def _ends(connection: Connection, values: Row) -> list[datetime]:
+    return [row["until_at"] for row in connection.rows(BOOK["ends_of_checkpoints"], values)]
+
+
+def _now(connection: Connection, values: Row) -> tuple[Row | None, Sequence[Row]]:
+    return connection.one(BOOK["positions_of"], values), connection.rows(BOOK["lots_of"], values)
+
+
+def _cut(entries: Iterable[Entry], ends: Sequence[datetime]) -> Iterator[tuple[tuple[Entry, ...], datetime | None]]:
+    """Stretches of entries that come by time, in order, each with the time of its last entry (None: it is the last stretch).
+
+    They are cut where a checkpoint ends, and where they are long enough; never within a moment.
+    """
+    stretch: list[Entry] = []
+    place = 0
+    for at, moment in groupby(entries, key=_time):
+        passed = place
+        while place < len(ends) and ends[place] < at:
+            place += 1
+        if stretch and (place > passed or len(stretch) >= STRETCH):
+            yield tuple(stretch), stretch[-1].time
+            stretch = []
+        stretch += sorted(moment, key=order_key)
+    yield tuple(stretch), None
+
+
+class _Upto:
+    """Rows that come by time, taken bit by bit."""
+
+    def __init__(self, found: Iterator[Row], column: str) -> None:
+        self._found, self._column = found, column
+        self._next = next(found, None)
+
+    def until(self, at: datetime | None) -> list[Row]:
+        """Those that are not later, or all that are left."""
+        taken: list[Row] = []
+        while self._next is not None and (at is None or self._next[self._column] <= at):
+            taken.append(self._next)
+            self._next = next(self._found, None)
+        return taken
 
 
 def groups(connection: Connection, account: str) -> list[tuple[str, ...]]:
@@ -100,7 +192,7 @@ def rebuilt(
     for booked in fold_histories(histories, flat):
         instrument = booked.position.instrument
         history = histories[instrument]
-        yield Rebuilt(instruments[instrument], history, booked, revisions_of(*histories.values()))
+        yield Rebuilt(instruments[instrument], flat[instrument], history, booked, revisions_of(*histories.values()))
 
 
 def before(connection: Connection, account: str, instrument: str, entry_id: str, *, known_at: datetime | None) -> Position:
@@ -118,7 +210,7 @@ def _histories(
     connection: Connection, account: str, instruments: Mapping[str, Instrument], known_at: datetime | None
 ) -> dict[str, tuple[Entry, ...]]:
     if known_at is None:
-        return Pages(connection, account, instruments).histories(instruments)
+        return Pages(connection, account, instruments).histories(dict.fromkeys(instruments))
     return _known(connection, account, instruments, known_at)
 
 
@@ -136,13 +228,13 @@ def _known(connection: Connection, account: str, instruments: Mapping[str, Instr
 
 def stored(connection: Connection, account: str, group: Sequence[str]) -> dict[str, Stored]:
     """What the tables have of the positions of one group."""
-    values = {"account": account, "instruments": list(group)}
+    values = {"account": account, "instruments": list(group), "since": ALWAYS}
     of: dict[str, dict[str, list[Row]]] = {name: {id_: [] for id_ in group} for name in _ROWS}
     for name, by_instrument in of.items():
         for row in connection.stream(BOOK[name], values):
             by_instrument[row["instrument"]].append(row)
-    positions, lots, closes, events = (of[name] for name in _ROWS)
-    return {id_: Stored(next(iter(positions[id_]), None), lots[id_], closes[id_], events[id_]) for id_ in group}
+    positions, *others = (of[name] for name in _ROWS)
+    return {id_: Stored(next(iter(positions[id_]), None), *(each[id_] for each in others)) for id_ in group}
 
 
-_ROWS = ("positions_of", "lots_of", "believed_closes", "believed_events")
+_ROWS = ("positions_of", "lots_of", "believed_closes", "believed_events", "checkpoints_of")

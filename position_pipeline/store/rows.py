@@ -28,9 +28,9 @@ from position_pipeline.accounting.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from position_pipeline.accounting.model import Fees
+    from position_pipeline.accounting.model import Fees, OrderKey
     from position_pipeline.store.connection import Row
 
     Revisions = Mapping[str, int | None]
@@ -65,11 +65,15 @@ def execution_row(fill: Fill) -> tuple[Any, ...]:
     return (
         f.account, f.execution_id, f.revision, f.instrument, f.side.value, f.quantity, f.price, f.multiplier, f.currency,
         f.commission, f.commission_currency, f.time, f.order_id, f.source, f.sequence, f.premium_from, f.broker_pnl,
-        Json([[name, plain(quantity)] for name, quantity in f.closes_lots]) if f.closes_lots else None,
+        _named_lots(f),
     )  # fmt: skip
 
 
-COMPLETION = "(%s, %s, %s, %s::numeric, %s::text, %s::bigint, %s::text, %s::numeric, %s, %s, %s, %s::timestamptz)"
+def _named_lots(fill: Fill) -> Json | None:
+    return Json([[name, plain(quantity)] for name, quantity in fill.closes_lots]) if fill.closes_lots else None
+
+
+COMPLETION = "(%s, %s, %s, %s::numeric, %s::text, %s::bigint, %s::text, %s::numeric, %s, %s, %s, %s::jsonb, %s::timestamptz)"
 """The types of a completion, some of which are NULL."""
 
 
@@ -78,7 +82,7 @@ def completion_row(fill: Fill) -> tuple[Any, ...]:
     f = fill
     return (
         f.account, f.execution_id, f.revision, f.commission, f.commission_currency, f.sequence, f.premium_from, f.broker_pnl, f.time,
-        f.order_id, f.source,
+        f.order_id, f.source, _named_lots(f),
     )  # fmt: skip
 
 
@@ -123,7 +127,7 @@ def adjustment_row(adjustment: Adjustment) -> tuple[Any, ...]:
     a = adjustment
     return (
         a.id, a.account, a.instrument, a.kind.value, a.time, a.quantity, a.currency, a.multiplier, a.price, a.cost,
-        a.commission, a.basis.value, a.sequence, a.numerator, a.denominator, a.amount, a.share, a.takes_from, a.source, a.evidence,
+        a.commission, a.basis.value, a.sequence, a.numerator, a.denominator, a.amount, a.share, a.takes_from, a.held, a.source, a.evidence,
     )  # fmt: skip
 
 
@@ -147,6 +151,7 @@ def adjustment(row: Row) -> Adjustment:
         amount=row["amount"],
         share=row["share"],
         takes_from=row["takes_from"],
+        held=row["held"],
         source=row["source"],
         evidence=row["evidence"],
     )
@@ -185,10 +190,14 @@ def position_row(position: Position, symbol: str) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+def last_key(row: Row) -> OrderKey | None:
+    """Where the last entry that is booked stands in the history."""
+    if row["last_entry_at"] is None:
+        return None
+    return (row["last_entry_at"], row["last_entry_rank"], row["last_entry_sequence"], row["last_entry_id"])
+
+
 def position(row: Row, lots: tuple[Lot, ...]) -> Position:
-    key = None
-    if row["last_entry_at"] is not None:
-        key = (row["last_entry_at"], row["last_entry_rank"], row["last_entry_sequence"], row["last_entry_id"])
     return Position(
         account=row["account"],
         instrument=row["instrument"],
@@ -203,7 +212,7 @@ def position(row: Row, lots: tuple[Lot, ...]) -> Position:
         cycle=row["cycle"],
         opened_at=row["opened_at"],
         closed_at=row["closed_at"],
-        last_key=key,
+        last_key=last_key(row),
     )
 
 
@@ -212,6 +221,16 @@ def lot_row(position: Position, lot: Lot, seq: int, revisions: Revisions) -> tup
         position.account, position.instrument, lot.opening_id, seq, revisions[lot.opening_id], lot.opened_at, lot.quantity,
         lot.price, lot.cost, lot.commission, lot.basis.value, _fees_json(lot.fees),
     )  # fmt: skip
+
+
+def held_lot(values: Sequence[Any]) -> Lot:
+    """A lot of its columns in the order of its fields, in a third of the time that `lot` takes."""
+    opening_id, opened_at, quantity, price, cost, commission, basis, fees = values
+    return Lot(opening_id, opened_at, quantity, price, cost, commission, BASES[basis], _fees(fees) if fees else ())
+
+
+BASES = {basis.value: basis for basis in Basis}
+"""Asking an enum for its member takes longer than making the rest of a lot."""
 
 
 def lot(row: Row) -> Lot:

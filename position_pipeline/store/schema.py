@@ -32,7 +32,11 @@ EVENTS = (
 )
 KINDS = (
     "'opening_balance', 'opening_lot', 'expiry', 'assignment', 'exercise', 'cash_settlement', 'split', 'transfer', 'conversion_out', "
-    "'conversion_in', 'spin_off', 'return_of_capital', 'reinvestment', 'fee_in_kind'"
+    "'conversion_in', 'spin_off', 'return_of_capital', 'reinvestment', 'fee_in_kind', 'adopted', 'delivery', 'void'"
+)
+BREAKS = (
+    "'timing', 'missing_fill', 'duplicate_fill', 'correction', 'split', 'symbol_change', 'spin_off', 'merger', 'option_event', 'transfer', "
+    "'fee_in_kind', 'cost_method', 'opening_balance', 'snapshot_incomplete', 'unknown'"
 )
 BASES = "'fills', 'statement', 'broker', 'unknown'"
 NOW = sa.text("now()")
@@ -81,6 +85,13 @@ accounts = sa.Table(
     column("first_seen_at", Time, server_default=NOW),
     column("first_proven_at", Time, "when the first proven snapshot was reconciled (first contact)", nullable=True),
     column("last_synced_at", Time, "when the last proven snapshot was taken that was reconciled", nullable=True),
+    column(
+        "verified_to",
+        BigInteger,
+        "executions.id up to which a proven snapshot, asked for later, was held against the fills",
+        server_default="0",
+    ),
+    sa.CheckConstraint("verified_to >= 0", name="verified_to"),
     sa.CheckConstraint(f"cost_method IN ({METHODS})", name="cost_method"),
     comment="One row is one account at one broker.",
 )
@@ -168,18 +179,37 @@ adjustments = sa.Table(
     column("denominator", Numeric, "units before", nullable=True),
     column("amount", Numeric, "cash as the account sees it: positive is received", nullable=True),
     column("share", Numeric, "of a spin-off: the part of the cost that moves, 0 to 1", nullable=True),
-    column("takes_from", Text, "the adjustment whose lots this one takes up", nullable=True),
+    column(
+        "takes_from", Text, "the adjustment whose lots or premium this one takes up; of a void the fill that it takes out", nullable=True
+    ),
+    column("held", Numeric, "inferred: what is held after it; what other entries explain of that, it does not book", nullable=True),
     column("source", Text, server_default=""),
     column("evidence", Text, "why it is in the book, in words and figures", server_default=""),
     column("recorded_at", Time, server_default=NOW),
+    column("accepted_by", Text, "who wanted it, where a person did", nullable=True),
+    column("reversed_at", Time, "when it was taken back: the book is as if it had never been", nullable=True),
+    column("reversed_by", Text, "the person who took it back; position_pipeline where facts did", nullable=True),
+    column("reversed_why", Text, "in words", nullable=True),
+    column(
+        "doubted_at", Time, "inferred: since when late facts are there that may explain it; the next proven answer decides", nullable=True
+    ),
     sa.CheckConstraint(f"kind IN ({KINDS})", name="kind"),
     sa.CheckConstraint(f"basis IN ({BASES})", name="basis"),
     sa.CheckConstraint("kind IN ('opening_balance', 'opening_lot', 'transfer') OR cost IS NULL", name="cost"),
     sa.CheckConstraint("multiplier > 0", name="multiplier"),
     sa.CheckConstraint("numerator > 0 AND denominator > 0", name="ratio"),
     sa.CheckConstraint("share >= 0 AND share <= 1", name="share"),
-    finite("quantity price multiplier cost commission numerator denominator amount"),
+    finite("quantity price multiplier cost commission numerator denominator amount held"),
+    sa.CheckConstraint("(reversed_at IS NULL) = (reversed_why IS NULL)", name="reversed_why"),
+    sa.CheckConstraint("reversed_at >= recorded_at", name="reversed_at"),
+    sa.CheckConstraint("(kind = 'adopted') <= (held IS NOT NULL)", name="adopted"),
+    sa.CheckConstraint("(kind IN ('conversion_in', 'delivery', 'void')) <= (takes_from IS NOT NULL)", name="takes_from"),
     sa.Index(None, "account", "instrument", "time"),
+    sa.Index(
+        "adjustments_doubted_idx",
+        "account",
+        postgresql_where=sa.text("doubted_at IS NOT NULL"),
+    ),
     sa.Index(
         "adjustments_takes_from_idx",
         "account",
@@ -230,6 +260,12 @@ positions = sa.Table(
     column("last_entry_id", Text, nullable=True),
     column("last_synced_at", Time, "of the last sync that changed the row; accounts.last_synced_at is later", nullable=True),
     column("sync_error", Text, "why the last sync could not read this symbol; the row is as it was before", nullable=True),
+    column(
+        "other_costs",
+        JSONB,
+        "what a quantity of such a cost would cost by other methods, to compare with the broker's average",
+        nullable=True,
+    ),
     sa.Column("market_value", Numeric, sa.Computed("quantity * market_price * multiplier", persisted=True)),
     sa.Column("unrealized_pnl", Numeric, sa.Computed("quantity * market_price * multiplier - cost", persisted=True)),
     sa.Column(
@@ -273,7 +309,19 @@ lots = sa.Table(
     sa.CheckConstraint("quantity <> 0", name="quantity"),
     finite("quantity price cost commission"),
     sa.CheckConstraint("(cost IS NULL) = (basis = 'unknown')", name="cost"),
+    sa.Index(None, "account", "instrument", "seq"),
     comment="One row is one open part of a position.",
+)
+
+checkpoints = sa.Table(
+    "checkpoints",
+    metadata,
+    account_key(primary_key=True),
+    instrument_key(primary_key=True),
+    column("until_at", Time, "it contains all entries until then, and those of that moment too", primary_key=True),
+    column("state", JSONB, "sums and lots of the position as they were then, numbers as text"),
+    column("made_at", Time, "when it was written", server_default=NOW),
+    comment="One row is a position as it stood after a moment: a late entry is booked from the last one before it. Wrong ones are dropped.",
 )
 
 
@@ -311,7 +359,7 @@ closes = sa.Table(
     column("opened_at", Time),
     column("quantity", Numeric, "signed as the position that it closed"),
     column("entry_price", Numeric, nullable=True),
-    column("exit_price", Numeric),
+    column("exit_price", Numeric, "NULL: it is not known what was paid", nullable=True),
     column("cost", Numeric, "what the closed part had cost, signed, without fees; NULL: not known", nullable=True),
     column("gross_pnl", Numeric, "NULL: the basis is unknown", nullable=True),
     column("opening_commission", Numeric, nullable=True),
@@ -328,6 +376,7 @@ closes = sa.Table(
     sa.CheckConstraint("quantity <> 0", name="quantity"),
     sa.CheckConstraint("gross_pnl IS NOT NULL OR basis = 'unknown'", name="gross_pnl"),
     sa.CheckConstraint("cost IS NOT NULL OR basis = 'unknown'", name="cost"),
+    sa.CheckConstraint("exit_price IS NOT NULL OR basis = 'unknown'", name="exit_price"),
     sa.CheckConstraint("superseded_at >= believed_at", name="superseded_at"),
     finite("quantity entry_price exit_price cost gross_pnl opening_commission closing_commission premium"),
     sa.CheckConstraint(f"basis IN ({BASES})", name="basis"),
@@ -342,7 +391,7 @@ closes = sa.Table(
         unique=True,
         postgresql_where=sa.text("superseded_at IS NULL"),
     ),
-    sa.Index(None, "account", "closed_at"),
+    sa.Index(None, "account", "instrument", "closed_at"),
     comment="One row is one realised part: one closing entry against one lot. Superseded rows stay.",
 )
 
@@ -383,7 +432,8 @@ snapshots = sa.Table(
     column("account", Text, "not a key to accounts: a rejected answer may name one that is not known"),
     column("connection", Text),
     column("broker", Text),
-    column("taken_at", Time),
+    column("taken_at", Time, "by our clock"),
+    column("source_at", Time, "by the broker's clock, where it told it", nullable=True),
     column("status", Text),
     column("reason", Text, "why it was rejected", server_default=""),
     column("holdings", Integer, "how many"),
@@ -425,7 +475,7 @@ syncs = sa.Table(
     generated_id(),
     column("account", Text),
     column("connection", Text),
-    column("trigger", Text, "schedule, manual, trade, start"),
+    column("trigger", Text, "schedule, manual, trade, start, request, reconnect"),
     column("started_at", Time),
     column("finished_at", Time),
     column("outcome", Text),
@@ -441,6 +491,7 @@ syncs = sa.Table(
     column("own_ms", Numeric, "our own work, from the broker's last byte to the end", nullable=True),
     sa.CheckConstraint("outcome IN ('synced', 'unchanged', 'partial', 'rejected', 'failed', 'already_running')", name="outcome"),
     sa.Index(None, "account", "id"),
+    sa.Index(None, "snapshot_id"),
     comment="One row is one attempt to sync one account, whatever came of it.",
 )
 
@@ -449,20 +500,66 @@ breaks = sa.Table(
     metadata,
     column("id", Text, primary_key=True),
     account_key(),
-    instrument_key(),
-    column("class", Text),
+    sa.Column("instrument", Text, sa.ForeignKey("instruments.instrument"), nullable=True, comment="NULL: the account as a whole"),
+    column("subject", Text, "what differs: one open break for each instrument and subject, whatever its class becomes"),
+    column("class", Text, "what it is taken for; it may change as more is known"),
     column("status", Text, server_default="open"),
-    column("book_quantity", Numeric),
-    column("broker_quantity", Numeric),
+    column("cause", Text, "the same for all breaks of one cause: an option and the shares that it became", server_default=""),
+    column("book_quantity", Numeric, nullable=True),
+    column("broker_quantity", Numeric, nullable=True),
     column("first_seen_at", Time),
     column("last_seen_at", Time),
+    column("changed_at", Time, "when its class, its difference or its proposal last changed"),
+    column("differs_since", Time, "when the difference between both quantities became what it is"),
+    column("seen", Integer, "in how many proven snapshots in a row with the same difference", server_default="1"),
+    sa.Column(
+        "agreed_snapshot",
+        BigInteger,
+        sa.ForeignKey("snapshots.id", ondelete="SET NULL"),
+        nullable=True,
+        comment="the last proven one before the difference",
+    ),
+    column("expected_clear_at", Time, "until when it may clear by itself", nullable=True),
     column("resolved_at", Time, nullable=True),
-    column("proposal", Text, server_default=""),
+    column("impact", Numeric, "what it is worth, in impact_currency; NULL: no price is known", nullable=True),
+    column("impact_currency", Text, "the account's base currency, or the instrument's where no rate is known", nullable=True),
+    column("signs", JSONB, "what speaks for the class, each in words", server_default="[]"),
+    column("proposal", Text, "in words", server_default=""),
+    column("proposed", JSONB, "the adjustments that accepting it writes", server_default="[]"),
     column("evidence", Text, server_default=""),
+    column("adopted", Text, "the adjustment by which the book follows the broker until a fact explains it", nullable=True),
+    column("accepted_at", Time, nullable=True),
+    column("accepted_by", Text, nullable=True),
+    column("accepted_why", Text, nullable=True),
+    column("seconded_by", Text, "the second name, where the impact needs one", nullable=True),
+    column("dismissed_at", Time, nullable=True),
+    column("dismissed_by", Text, nullable=True),
+    column("dismissed_reason", Text, nullable=True),
+    column("history", JSONB, "what became of it, oldest first: pairs of when and what", server_default="[]"),
     sa.CheckConstraint("status IN ('open', 'resolved', 'dismissed')", name="status"),
+    sa.CheckConstraint("subject IN ('quantity', 'cost', 'snapshot')", name="subject"),
+    sa.CheckConstraint(f"class IN ({BREAKS})", name="class"),
     sa.CheckConstraint("(status = 'resolved') = (resolved_at IS NOT NULL)", name="resolved_at"),
-    finite("book_quantity broker_quantity"),
-    sa.Index("breaks_open_key", "account", "instrument", "class", unique=True, postgresql_where=sa.text("status = 'open'")),
+    sa.CheckConstraint("status <> 'dismissed' OR coalesce(dismissed_reason, '') <> ''", name="dismissed_reason"),
+    sa.CheckConstraint("(impact IS NULL) = (impact_currency IS NULL)", name="impact"),
+    sa.CheckConstraint("seconded_by <> accepted_by", name="seconded_by"),
+    sa.CheckConstraint(
+        "(accepted_at IS NULL) = (accepted_by IS NULL) AND (seconded_by IS NULL OR accepted_by IS NOT NULL)", name="accepted"
+    ),
+    sa.CheckConstraint(
+        "(dismissed_at IS NULL) = (dismissed_by IS NULL) AND (dismissed_at IS NULL) = (dismissed_reason IS NULL)", name="dismissed"
+    ),
+    sa.CheckConstraint("instrument IS NOT NULL OR subject = 'snapshot'", name="instrument"),
+    finite("book_quantity broker_quantity impact"),
+    sa.Index(
+        "breaks_standing_key",
+        "account",
+        sa.text("coalesce(instrument, '')"),
+        "subject",
+        unique=True,
+        postgresql_where=sa.text("status IN ('open', 'dismissed')"),
+    ),
+    sa.Index(None, "account", "first_seen_at"),
     comment="One row is one difference between book and broker, from when it was first seen until it is gone.",
 )
 
@@ -507,4 +604,128 @@ rejects = sa.Table(
     column("first_seen_at", Time, server_default=NOW),
     column("resolved_at", Time, "when it could be booked after all: what was missing had come", nullable=True),
     comment="One row is something that a broker or a file gave and that could not be booked.",
+)
+
+streams = sa.Table(
+    "streams",
+    metadata,
+    column("connection", Text, "its name in the settings", primary_key=True),
+    column("state", Text, "waiting: not connected, tries again; link_lost: the gateway has lost its broker"),
+    column("detail", Text, "why it is not connected, in words", server_default=""),
+    column("client_id", Integer, "the client id that it holds at the gateway", nullable=True),
+    column("pid", Integer, "the process that writes this row"),
+    column("started_at", Time, "when that process began to listen"),
+    column("connected_at", Time, "when it last connected", nullable=True),
+    column("disconnected_at", Time, "when it last lost the connection", nullable=True),
+    column("last_event_at", Time, "when the broker last told of a fill or of a holding", nullable=True),
+    column("last_heard_at", Time, "when the last byte of the broker came", nullable=True),
+    column("last_heartbeat_at", Time, "the listener's own sign of life"),
+    column("events", BigInteger, "fills and holdings that it was told of, since started_at", server_default="0"),
+    column("fills", BigInteger, "new in executions by this stream, since started_at", server_default="0"),
+    column(
+        "triggers", BigInteger, "syncs that it asked for because a holding differed from the book, since started_at", server_default="0"
+    ),
+    sa.CheckConstraint("state IN ('waiting', 'connected', 'link_lost', 'stopped')", name="state"),
+    sa.CheckConstraint("state <> 'connected' OR connected_at IS NOT NULL", name="connected_at"),
+    comment="One row is the stream of one connection, as the listener last wrote it: its health.",
+)
+
+stream_gaps = sa.Table(
+    "stream_gaps",
+    metadata,
+    generated_id(),
+    column("connection", Text, "whose stream it is"),
+    column("opened_at", Time, "the last moment at which the stream was known to be whole"),
+    column("cause", Text, "why nothing was heard, in words"),
+    column("healed_at", Time, "when a sync after it had read the broker whole", nullable=True),
+    column("closed_at", Time, "when positions and executions agreed over it", nullable=True),
+    column("found", JSONB, "what healing it found", server_default="{}"),
+    sa.CheckConstraint("cause <> ''", name="cause"),
+    sa.CheckConstraint("healed_at >= opened_at", name="healed_at"),
+    sa.CheckConstraint("closed_at IS NULL OR (healed_at IS NOT NULL AND closed_at >= healed_at)", name="closed_at"),
+    sa.Index("stream_gaps_open_key", "connection", unique=True, postgresql_where=sa.text("closed_at IS NULL")),
+    comment="One row is a time in which a stream may have missed something.",
+)
+
+sync_requests = sa.Table(
+    "sync_requests",
+    metadata,
+    generated_id(),
+    column("account", Text, "NULL: all", nullable=True),
+    column("requested_at", Time, "when it was asked for", server_default=NOW),
+    column("requested_by", Text, "a page, a person, a stream"),
+    column("picked_at", Time, "when somebody last began to carry it out", nullable=True),
+    column("picked_by", Text, "who began", nullable=True),
+    column("finished_at", Time, "NULL: it is open", nullable=True),
+    column("outcome", Text, "the worst of its accounts", nullable=True),
+    column("result", JSONB, "one entry an account, as `sync --json` prints them", nullable=True),
+    sa.CheckConstraint("requested_by <> ''", name="requested_by"),
+    sa.CheckConstraint("(picked_at IS NULL) = (picked_by IS NULL)", name="picked"),
+    sa.CheckConstraint("(finished_at IS NULL) = (outcome IS NULL) AND (finished_at IS NULL) = (result IS NULL)", name="finished"),
+    sa.CheckConstraint("finished_at IS NULL OR picked_at IS NOT NULL", name="finished_at"),
+    sa.CheckConstraint("outcome IN ('synced', 'unchanged', 'partial', 'rejected', 'failed', 'already_running')", name="outcome"),
+    sa.Index("sync_requests_open_key", sa.text("coalesce(account, '')"), unique=True, postgresql_where=sa.text("finished_at IS NULL")),
+    comment="One row is a sync that was asked for, by a page or by a stream; whoever is awake carries it out once.",
+)
+
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    generated_id(),
+    column("cause", Text, "what is wrong, as a key: one alert stands for each"),
+    column("kind", Text),
+    column("accounts", ARRAY(Text), "whom it concerns; empty: all, or none in particular", server_default="{}"),
+    column("severity", Text, "as it was last told"),
+    column("headline", Text, "as it was last told, in one line"),
+    column("digest", Text, "of what makes it another matter when it changes"),
+    column("impact_class", Integer, "the highest that was told: 0, and 1 more for each step of ten times the money"),
+    column("age_class", Integer, "the highest that was told: 0, then 1 from an hour on, 2 from a day on, 3 from a week on"),
+    column("since_at", Time, "when it began to be wrong"),
+    column("first_told_at", Time, "when it was put into words first, whether or not there was a channel"),
+    column("last_told_at", Time, "when last, its end included"),
+    column("told", Integer, "how often, with what was told of its end"),
+    column("recovered_at", Time, "when it was found to be over; NULL: it stands", nullable=True),
+    column("ending", Text, "how it ended", nullable=True),
+    sa.CheckConstraint("kind IN ('break', 'guard', 'stale', 'run', 'check', 'gap')", name="kind"),
+    sa.CheckConstraint("severity IN ('notice', 'warning', 'grave')", name="severity"),
+    sa.CheckConstraint("ending IN ('recovered', 'dismissed')", name="ending"),
+    sa.CheckConstraint("(recovered_at IS NULL) = (ending IS NULL)", name="recovered_at"),
+    sa.CheckConstraint("told > 0 AND last_told_at >= first_told_at", name="told"),
+    sa.Index("alerts_standing_key", "cause", unique=True, postgresql_where=sa.text("recovered_at IS NULL")),
+    comment="One row is one thing that was wrong, from when it was told until it was over; kept whether or not there is a channel.",
+)
+
+alert_messages = sa.Table(
+    "alert_messages",
+    metadata,
+    generated_id(),
+    column("alerts", ARRAY(BigInteger), "the alerts that it tells of: those of one account are told together"),
+    column("severity", Text, "of the worst that it tells; good: of the end of something"),
+    column("title", Text, "one line"),
+    column("body", Text, "plain text, a paragraph for each thing that it tells, without secrets"),
+    column("made_at", Time, "when it was worded; deliveries are tried from then on"),
+    sa.CheckConstraint("severity IN ('good', 'notice', 'warning', 'grave')", name="severity"),
+    sa.CheckConstraint("cardinality(alerts) > 0", name="alerts"),
+    sa.Index("alert_messages_alerts_idx", "alerts", postgresql_using="gin"),
+    comment="One row is one message as it was worded.",
+)
+
+alert_deliveries = sa.Table(
+    "alert_deliveries",
+    metadata,
+    generated_id(),
+    sa.Column("message_id", BigInteger, sa.ForeignKey("alert_messages.id"), nullable=False, comment="what is on its way"),
+    column("channel", Text, "scheme and number of the URL in POSITION_SYNC_ALERTS, never the URL, which holds secrets"),
+    column("attempts", Integer, "each is counted before it is made", server_default="0"),
+    column("attempted_at", Time, "when the last attempt was made", nullable=True),
+    column("next_attempt_at", Time, "before that it is not tried again"),
+    column("error", Text, "why the last attempt failed, without secrets", nullable=True),
+    column("delivered_at", Time, "when the channel took it", nullable=True),
+    column("given_up_at", Time, "when it was too old to be news", nullable=True),
+    sa.UniqueConstraint("message_id", "channel"),
+    sa.CheckConstraint("delivered_at IS NULL OR (given_up_at IS NULL AND error IS NULL AND attempts > 0)", name="delivered_at"),
+    sa.CheckConstraint("(attempts = 0) = (attempted_at IS NULL)", name="attempts"),
+    sa.CheckConstraint("channel ~ '^[a-z0-9.+-]+-[0-9]+$'", name="channel"),
+    sa.Index("alert_deliveries_waiting_idx", "next_attempt_at", postgresql_where=sa.text("delivered_at IS NULL AND given_up_at IS NULL")),
+    comment="One row is one message on its way to one channel.",
 )

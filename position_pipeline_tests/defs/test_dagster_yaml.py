@@ -12,6 +12,9 @@ import pytest
 import yaml
 from dagster._core.test_utils import environ
 
+from position_pipeline.definitions import build_defs
+from position_pipeline.store import Store
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -56,6 +59,54 @@ def test_what_hangs_is_ended_and_nothing_is_tried_twice(instance):
     assert instance.run_monitoring_max_runtime_seconds == 1500
     assert instance.run_monitoring_start_timeout_seconds == 120
     assert not instance.run_retries_enabled
+
+
+def status_of(instance, run_id, job="position_sync"):
+    run = dg.DagsterRun(job_name=job, run_id=run_id, status=dg.DagsterRunStatus.STARTED)
+    return instance.run_launcher.check_run_worker_health(run).status.value
+
+
+def test_a_run_whose_process_is_gone_is_noticed_without_its_code_server(instance, database):
+    """Power loss takes the code server and the run together; without this the run held its place in the pool for minutes."""
+    instance.run_launcher.grace = 0
+    with environ({"DATABASE_URL": database}):
+        with Store(database) as worker:
+            worker.running("a run")
+            assert status_of(instance, "a run") == "RUNNING"
+        assert status_of(instance, "a run") == "NOT_FOUND"
+        assert status_of(instance, "another", job="of somebody else") == "RUNNING"
+
+
+def test_a_run_that_is_just_starting_is_not_taken_for_gone(instance, database):
+    with environ({"DATABASE_URL": database}):
+        assert status_of(instance, "a run") == "RUNNING"
+    assert instance.run_launcher.grace >= 30
+
+
+def test_a_database_that_is_away_ends_no_run(instance):
+    instance.run_launcher.grace = 0
+    with environ({"DATABASE_URL": "postgresql://me:x@127.0.0.1:1/nothing"}):
+        assert status_of(instance, "a run") == "RUNNING"
+
+
+def test_a_run_shows_that_it_lives_for_as_long_as_its_steps_run(settings, brokers, database, instance, store):
+    seen = []
+
+    def looked_at():
+        (run,) = instance.get_runs(dg.RunsFilter(job_name="position_sync"))
+        seen.append(store.is_running(run.run_id))
+        return brokers()
+
+    made = build_defs(settings=settings, brokers=looked_at, database_url=database)
+    result = made.resolve_job_def("position_sync").execute_in_process(instance=instance)
+    assert (result.success, seen) == (True, [True])
+    assert not store.is_running(result.run_id)
+
+
+def test_sensors_that_wait_do_not_hold_up_the_others():
+    sensors = yaml.safe_load((ROOT / "dagster.yaml").read_text())["sensors"]
+    assert sensors["use_threads"]
+    assert sensors["num_workers"] >= 4
 
 
 def test_ticks_do_not_pile_up_and_nothing_is_sent_anywhere():

@@ -26,7 +26,15 @@ ASSETS = {
 }
 CHECKS = {
     ("broker_snapshots", "snapshot_is_complete", False),
+    ("trade_executions", "fills_have_commissions", False),
+    ("trade_executions", "executions_have_no_gaps", False),
     ("reconciled_positions", "quantities_match_broker", False),
+    ("reconciled_positions", "lots_sum_to_positions", True),
+    ("reconciled_positions", "positions_are_fresh", False),
+    ("reconciled_positions", "broker_cost_is_explained", False),
+    ("reconciled_positions", "portfolio_value_adds_up", False),
+    ("partial_close_pnl", "closes_have_openings", True),
+    ("partial_close_pnl", "realized_pnl_ties_to_broker", False),
     ("reconciled_positions", "book_rebuilds_to_itself", False),
     ("partial_close_pnl", "cash_identity_holds", True),
 }
@@ -97,11 +105,13 @@ def test_the_nightly_job_makes_no_asset_and_only_the_checks_that_read_everything
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("15 3 * * *", "America/New_York")
 
 
-def test_there_are_two_jobs_two_schedules_and_one_sensor():
+def test_there_are_these_jobs_schedules_and_sensors():
     defs = definitions()
-    assert [job.name for job in defs.jobs] == ["position_sync", "book_verification"]
-    assert [schedule.name for schedule in defs.schedules] == ["position_sync_schedule", "book_verification_schedule"]
-    assert [sensor.name for sensor in defs.sensors] == ["sync_at_start"]
+    assert [job.name for job in defs.jobs] == ["position_sync", "book_verification", "housekeeping"]
+    assert [schedule.name for schedule in defs.schedules] == [
+        "position_sync_schedule", "book_verification_schedule", "housekeeping_schedule",
+    ]  # fmt: skip
+    assert [sensor.name for sensor in defs.sensors] == ["sync_at_start", "executions_sensor", "sync_requests_sensor", "alerts"]
 
 
 def test_everything_that_asks_a_broker_is_in_its_pool():

@@ -13,7 +13,12 @@ from position_pipeline_tests.defs.conftest import rows
 from position_pipeline_tests.defs.test_graph import ASSETS
 
 FIRST, SECOND = "U1000001", "U1000002"
-GREEN = {"snapshot_is_complete": True, "quantities_match_broker": True, "cash_identity_holds": True}
+CLAIMS = (
+    "snapshot_is_complete", "fills_have_commissions", "executions_have_no_gaps", "quantities_match_broker", "lots_sum_to_positions",
+    "positions_are_fresh", "broker_cost_is_explained", "portfolio_value_adds_up", "cash_identity_holds", "closes_have_openings",
+    "realized_pnl_ties_to_broker",
+)  # fmt: skip
+GREEN = dict.fromkeys(CLAIMS, True)
 
 
 def book(store, account):
@@ -203,7 +208,7 @@ def test_a_cost_that_somebody_changed_in_the_table_fails_the_run(sync, database)
     execute(database, "UPDATE lots SET cost = cost + 0.0000000001 WHERE instrument = 'ibkr:272093' AND account = 'U1000001'")
     ran = sync()
     assert not ran.success
-    assert ran.passed == {**GREEN, "cash_identity_holds": False}
+    assert ran.passed == {**GREEN, "cash_identity_holds": False, "lots_sum_to_positions": False}
     check = ran.checks["cash_identity_holds"]
     assert rows(check.metadata["offending_rows"].value) == [{"account": FIRST, "symbol": "MSFT", "off_by": "-0.0000000001 USD"}]
     assert check.metadata["expected"].value == "exactly 0 for each account and instrument"

@@ -52,6 +52,23 @@ def history(seed: int, account: str) -> History:
     return History(account, draw.choice(("fifo", "fifo", "average", "lifo", "hifo")), tuple(told), tuple(truth))
 
 
+def long_history(seed: int, account: str, instrument: Instrument, fills: int = 60) -> History:
+    """Many fills of one instrument, with all that a broker may do to a fill, and an opening balance in some."""
+    draw = random.Random(f"{seed}/long")
+    told: list[Fill | Adjustment] = []
+    truth: list[Fill] = []
+    at = 0
+    for number in range(fills):
+        at += draw.choice((0, 0, 1, 5))
+        versions = _versions(draw, _fill(draw, account, instrument, at, f"e{number:02}"), number)
+        truth += [version for version in versions[-1:] if version.quantity]
+        told += [each for version in versions for each in _deliveries(draw, version, number, is_last=version is versions[-1])]
+    if draw.random() < 0.3:
+        more = {"price": "95.5", "basis": Basis.BROKER, "name": f"{account}-balance", "account": account}
+        told.append(adjustment(AdjustmentKind.OPENING_BALANCE, instrument, 20, at=draw.choice((-1, 30)), **more))
+    return History(account, draw.choice(("fifo", "fifo", "average", "lifo", "hifo")), tuple(told), tuple(truth))
+
+
 def batches(seed: int, told: tuple[Fill | Adjustment, ...]) -> list[list[Fill | Adjustment]]:
     """The same deliveries in any order, some of them twice, cut into batches."""
     draw = random.Random(f"{seed}/batches")

@@ -28,7 +28,7 @@ BELIEVED = {
     "position_events": "SELECT * FROM position_events WHERE superseded_at IS NULL",
 }
 # Numbers that the database hands out, when it did something, and whose it is.
-UNTOLD = {"seq", "id", "recorded_at", "believed_at", "earlier", "account"}
+UNTOLD = {"seq", "id", "recorded_at", "reversed_at", "believed_at", "earlier", "account"}
 TABLES = (*BELIEVED, "accounts", "instruments", "breaks", "holdings")
 
 

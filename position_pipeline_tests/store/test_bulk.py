@@ -14,6 +14,7 @@ from position_pipeline.accounting.booking import fold, in_order
 from position_pipeline.accounting.faults import faults
 from position_pipeline.accounting.model import Fill, Instrument, Method, Position
 from position_pipeline.store import Store, bulk, bulk_text, queries
+from position_pipeline.store.book import BookBusy
 from position_pipeline.store.bulk_arrivals import Seen, is_plainly_sound
 from position_pipeline.store.bulk_kernel import fold_sorted
 from position_pipeline_tests.scenarios import AAPL, ACCOUNT, BTC, ES, EURUSD, EVERYTHING, KO, OTHER_ACCOUNT, SAP, buy, moment, sell
@@ -271,6 +272,17 @@ def test_who_is_reading_is_not_waited_for(store, database):
         cursor.execute("SELECT count(*) FROM positions")
         assert deliver(store, [buy(AAPL, 1, 10)]).fills == 1
     reader.close()
+
+
+def test_who_waits_for_the_book_in_vain_is_told_what_is_going_on(store, database):
+    twins(store)
+    with store.delivering() as delivery, Store(database) as other:
+        delivery.add(ACCOUNT, [buy(AAPL, 1, 10)], [AAPL])
+        other._connection.execute("SET lock_timeout = '100ms'")
+        with pytest.raises(BookBusy, match=f"the book of account {ACCOUNT} .* an import of a large file"):
+            other.record(ACCOUNT, [sell(AAPL, 1, 12, at=5)], (), EVERYTHING)
+        assert delivery.finish()[ACCOUNT].fills == 1
+    assert store.record(ACCOUNT, [sell(AAPL, 1, 12, at=5)], (), EVERYTHING).fills == 1
 
 
 # Lines

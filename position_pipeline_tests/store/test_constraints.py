@@ -93,6 +93,11 @@ def test_an_adjustment_is_of_a_known_kind_and_only_a_lot_states_a_total_cost(boo
     refused(book, changed("adjustments", "id = 'x1'", kind="'repair'"), by="adjustments_kind_check")
     refused(book, changed("adjustments", "id = 'x1'", cost="5"), by="adjustments_cost_check")
     refused(book, changed("adjustments", "id = 'x1'", quantity="'NaN'"), by="adjustments_finite_check")
+    refused(book, changed("adjustments", "id = 'x1'", held="'NaN'"), by="adjustments_finite_check")
+    refused(book, changed("adjustments", "id = 'x1'", kind="'adopted'"), by="adjustments_adopted_check")
+    refused(book, changed("adjustments", "id = 'x1'", kind="'void'"), by="adjustments_takes_from_check")
+    refused(book, changed("adjustments", "id = 'x1'", reversed_at="now()"), by="adjustments_reversed_why_check")
+    refused(book, changed("adjustments", "id = 'x1'", reversed_at="'2020-01-01'", reversed_why="'no'"), by="adjustments_reversed_at_check")
 
 
 # Closes and events
@@ -168,12 +173,21 @@ def test_a_lot_is_never_without_the_fill_that_opened_it(book):
 
 
 def test_a_difference_is_open_once(book):
-    refused(
-        book,
-        "INSERT INTO breaks (id, account, instrument, class, book_quantity, broker_quantity, first_seen_at, last_seen_at) "
-        "SELECT 'another', account, instrument, class, book_quantity, broker_quantity, first_seen_at, last_seen_at FROM breaks",
-        by="breaks_open_key",
-    )
+    names = "account, instrument, subject, class, first_seen_at, last_seen_at, changed_at, differs_since"
+    again = f"INSERT INTO breaks (id, {names}) SELECT 'another', {names} FROM breaks"
+    refused(book, again, by="breaks_standing_key")
+    query(book, "UPDATE breaks SET status = 'dismissed', dismissed_at = now(), dismissed_by = 'ada', dismissed_reason = 'so'")
+    refused(book, again, by="breaks_standing_key")
+
+
+def test_decisions_about_a_break_have_names_and_reasons(book):
+    refused(book, "UPDATE breaks SET status = 'dismissed'", by="breaks_dismissed_reason_check")
+    refused(book, "UPDATE breaks SET status = 'dismissed', dismissed_reason = 'so'", by="breaks_dismissed_check")
+    refused(book, "UPDATE breaks SET accepted_at = now()", by="breaks_accepted_check")
+    refused(book, "UPDATE breaks SET accepted_at = now(), accepted_by = 'ada', seconded_by = 'ada'", by="breaks_seconded_by_check")
+    refused(book, "UPDATE breaks SET impact = 1, impact_currency = NULL", by="breaks_impact_check")
+    refused(book, "UPDATE breaks SET instrument = NULL", by="breaks_instrument_check")
+    refused(book, "UPDATE breaks SET class = 'strange'", by="breaks_class_check")
 
 
 def test_a_resolved_break_says_when(book):

@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from position_pipeline.store import DatabaseUnavailable, Store, WrongRevision, migrate, schema, upgrade
+from position_pipeline.store import DatabaseUnavailable, Store, WrongRevision, migrate, queries, schema, upgrade
 from position_pipeline_tests.store.tables import query
 
 # What a name and its table say already.
@@ -22,6 +22,7 @@ SELF_EXPLANATORY = {
     "quantity_after", "quantity_before", "realized_pnl", "reason", "recorded_at", "resolved_at", "sec_type", "sequence", "sha256", "side",
     "snapshot_id", "snapshot_status", "source", "started_at", "status", "strike", "symbol", "time", "to_at", "type", "underlying",
     "unrealized_pnl", "broker", "duration_ms", "closed", "created", "updated", "unchanged", "taken_at", "believed_at", "superseded_at",
+    "accepted_at", "accepted_by", "accepted_why", "dismissed_at", "dismissed_by", "dismissed_reason", "reversed_by", "reversed_why",
     "last_entry_id", "last_entry_rank", "last_entry_sequence", "evidence", "fees", "amount", "opening_id", "opening_revision", "execution_id",
 }  # fmt: skip
 
@@ -73,11 +74,22 @@ def test_the_migrations_make_exactly_the_constraints_and_indexes_of_the_schema(d
         WHERE connamespace = 'public'::regnamespace
         UNION ALL SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
         UNION ALL SELECT table_name, column_name, concat_ws(' ', column_default, generation_expression, is_nullable)
-                  FROM information_schema.columns WHERE table_schema = 'public'
+                  FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
+                  WHERE table_schema = 'public' AND table_type = 'BASE TABLE'
         ORDER BY 1, 2, 3
     """
     migrated = [row for row in query(database, everything) if row["of"] != "alembic_version"]
     assert migrated == query(empty_database, everything)
+
+
+def test_the_migrations_make_exactly_the_views_that_are_written_down(database):
+    sql = "SELECT viewname AS name, pg_get_viewdef(viewname::regclass) AS text FROM pg_views WHERE schemaname = 'public' ORDER BY 1"
+    migrated = query(database, sql)
+    assert {row["name"] for row in migrated} == set(queries.load("views"))
+    for name, select in queries.load("views").items():
+        query(database, f"DROP VIEW {name}")
+        query(database, f"CREATE VIEW {name} AS {select}")
+    assert query(database, sql) == migrated
 
 
 def test_every_table_says_what_one_row_is_and_every_column_that_needs_it_what_it_holds(database):
@@ -107,7 +119,7 @@ def test_a_database_without_our_tables_is_refused_with_what_to_do(empty_database
         Store(empty_database)
 
 
-@pytest.mark.parametrize(("found", "said"), [("0000", "at revision 0000, this version needs 0001"), ("9999", "9999, which is newer than")])
+@pytest.mark.parametrize(("found", "said"), [("0000", "at revision 0000, this version needs 0002"), ("9999", "9999, which is newer than")])
 def test_a_database_of_another_version_is_refused_with_what_to_do(database, found, said):
     query(database, "UPDATE alembic_version SET version_num = %s", [found])
     with pytest.raises(WrongRevision, match=said):
@@ -116,7 +128,7 @@ def test_a_database_of_another_version_is_refused_with_what_to_do(database, foun
 
 def test_a_newer_database_is_not_downgraded(database):
     query(database, "UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(WrongRevision, match="newer than this version's 0001"):
+    with pytest.raises(WrongRevision, match="newer than this version's 0002"):
         upgrade(database)
 
 

@@ -418,6 +418,7 @@ def test_earlier_fills_that_exceed_an_opening_balance_were_partly_sold_for_what_
     book.record(buy(AAPL, 130, 90, at=0))
     position = book.position(AAPL)
     assert figures(position, "quantity", "cost", "unknown_closes", "realized_pnl") == (100, 9000, 1, 0)  # 30 went, in no P&L
+    assert figures(book.closes()[0], "quantity", "entry_price", "exit_price", "gross_pnl") == (30, 90, None, None)
     assert not book.identities()
 
 

@@ -103,7 +103,7 @@ def _entries(scene: Scene, counts: Sequence[tuple[End, Decimal]], shares: Instru
     """Each option ends, and its shares come: at one moment, each held as the entries before it at that moment leave it."""
     legs = []
     for end, count in counts:
-        at = end.due or end.it.start
+        at = end.at
         left = end.it.broker - end.it.after(at) - (end.it.change if count else ZERO)
         if count:
             kind = AdjustmentKind.ASSIGNMENT if end.it.book < 0 else AdjustmentKind.EXERCISE

@@ -34,6 +34,12 @@ class End:
     due: datetime | None
 
     @property
+    def at(self) -> datetime:
+        """When it ended: with its last day, or later if the book came to hold it only later, as where first contact is on a weekend."""
+        opened = self.it.side.opened_at
+        return self.it.start if self.due is None or (opened is not None and opened > self.due) else self.due
+
+    @property
     def strike(self) -> Decimal:
         assert self.it.instrument.strike is not None
         return self.it.instrument.strike
@@ -93,7 +99,7 @@ def key_of(end: End) -> str:
 
 
 def expiry_of(scene: Scene, end: End, count: Decimal, evidence: str) -> Adjustment:
-    at = end.due or end.it.start
+    at = end.at
     return scene.adjustment(
         AdjustmentKind.EXPIRY, end.it.instrument, key_of(end), at, quantity=count.copy_sign(end.it.change),
         held=end.it.broker - end.it.after(at), price=ZERO, evidence=evidence,

@@ -91,7 +91,7 @@ def _share_leg(scene: Scene, end: End, shares: Instrument | None) -> Fill | None
 
 def _known_leg(scene: Scene, end: End, shares: Instrument, leg: Fill) -> Verdict:
     kind = AdjustmentKind.ASSIGNMENT if end.it.book < 0 else AdjustmentKind.EXERCISE
-    at, evidence = end.due or end.it.start, f"fill {leg.execution_id} is its share leg at the strike"
+    at, evidence = end.at, f"fill {leg.execution_id} is its share leg at the strike"
     void = scene.adjustment(AdjustmentKind.VOID, shares, leg.execution_id, leg.time, takes_from=leg.execution_id, evidence=evidence)
     out = scene.adjustment(
         kind, end.it.instrument, key_of(end), at, quantity=end.it.change, held=end.it.broker - end.it.after(at), evidence=evidence
@@ -122,7 +122,7 @@ def _settled(scene: Scene, end: End) -> Verdict:
     entries: tuple[Adjustment, ...] = ()
     if cash is not None and (about(cash, ZERO) or (cash > 0) == (it.book > 0)):
         signs.append(f"cash moved by {money(cash)} beyond the known fills, {money(price or ZERO)} a unit")
-        at = end.due or it.start
+        at = end.at
         kind = AdjustmentKind.EXPIRY if about(cash, ZERO) else AdjustmentKind.CASH_SETTLEMENT
         entries = (
             scene.adjustment(

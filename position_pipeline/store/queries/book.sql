@@ -52,56 +52,112 @@ INSERT INTO executions
 VALUES %s
 
 -- name: complete_executions
--- What the first delivery lacked: commission, sequence, premium link, the broker's own figure. What it said until now is kept beside it, so
+-- What the first delivery lacked: commission, sequence, premium link, named lots, the broker's own figure. What it said until now is kept beside it, so
 -- that it can be told what was known at any time.
 UPDATE executions e
 SET earlier = coalesce(e.earlier, '[]') || jsonb_build_array(jsonb_build_object(
         'until', c.at, 'commission', e.commission::text, 'commission_currency', e.commission_currency, 'time', e.time,
-        'sequence', e.sequence, 'premium_from', e.premium_from)),
+        'sequence', e.sequence, 'premium_from', e.premium_from, 'closes_lots', e.closes_lots)),
     commission = c.commission, commission_currency = c.commission_currency, sequence = c.sequence, premium_from = c.premium_from,
-    broker_pnl = c.broker_pnl, time = c.time, order_id = c.order_id, source = c.source
+    broker_pnl = c.broker_pnl, time = c.time, order_id = c.order_id, source = c.source,
+    closes_lots = c.closes_lots
 FROM (VALUES %s) AS c
-    (account, execution_id, revision, commission, commission_currency, sequence, premium_from, broker_pnl, time, order_id, source, at)
+    (account, execution_id, revision, commission, commission_currency, sequence, premium_from, broker_pnl, time, order_id, source,
+     closes_lots, at)
 WHERE e.account = c.account AND e.execution_id = c.execution_id AND e.revision = c.revision
 
 -- name: add_adjustments
 INSERT INTO adjustments
     (id, account, instrument, kind, time, quantity, currency, multiplier, price, cost, commission, basis, sequence, numerator,
-     denominator, amount, share, takes_from, source, evidence, recorded_at)
+     denominator, amount, share, takes_from, held, source, evidence, recorded_at)
 VALUES %s
 
 -- name: known_adjustments
 SELECT * FROM adjustments WHERE account = %(account)s AND id = ANY(%(ids)s)
 
 -- name: believed_executions
--- The latest revision of each fill, where it is of one of the instruments; a bust (quantity 0) drops out.
+-- The latest revision of each fill, where it is of one of the instruments and after `since`, by time; a bust (quantity 0) drops out.
 SELECT * FROM executions e
-WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND quantity > 0
+WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND time > %(since)s AND quantity > 0
   AND NOT EXISTS (
     SELECT FROM executions l WHERE l.account = e.account AND l.execution_id = e.execution_id AND l.revision > e.revision
   )
+ORDER BY time
 
 -- name: adjustments_of
-SELECT * FROM adjustments WHERE account = %(account)s AND instrument = ANY(%(instruments)s)
+SELECT * FROM adjustments WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND reversed_at IS NULL
+
+-- name: reverse_adjustments
+-- A clock may be set back; nothing is taken back before it was recorded.
+UPDATE adjustments SET reversed_at = greatest(%(at)s, recorded_at), reversed_by = %(by)s, reversed_why = %(why)s
+WHERE account = %(account)s AND id = ANY(%(ids)s) AND reversed_at IS NULL
+RETURNING instrument
 
 -- name: linked_instruments
 -- Instruments that exchange premiums or lots with the given ones: an option and the shares that it became, what was converted into what.
+-- By adjustments that were taken back too: what they had passed is passed no more, and both ends are booked anew.
 SELECT DISTINCT unnest(ARRAY[taker.instrument, giver.instrument]) AS instrument
 FROM (
     SELECT account, instrument, premium_from AS giver_id FROM executions WHERE account = %(account)s AND premium_from IS NOT NULL
     UNION ALL
-    SELECT account, instrument, takes_from FROM adjustments WHERE account = %(account)s AND takes_from IS NOT NULL
+    SELECT account, instrument, takes_from FROM adjustments WHERE account = %(account)s AND takes_from IS NOT NULL AND kind <> 'void'
 ) taker
 JOIN adjustments giver ON giver.account = taker.account AND giver.id = taker.giver_id
 WHERE taker.instrument = ANY(%(instruments)s) OR giver.instrument = ANY(%(instruments)s)
 
--- name: with_opening_lots
--- Instruments whose opening lots give way to the fills that they stand for.
+-- name: with_entries_left_out
+-- Instruments in which an entry may take another out of the history: a fill the opening lot that stands for it, a void a fill.
 SELECT DISTINCT instrument FROM adjustments
-WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND kind = 'opening_lot'
+WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND kind IN ('opening_lot', 'void') AND reversed_at IS NULL
+
+-- name: with_far_reach
+-- Instruments with entries of which more is to be known than what is held when their turn comes: they give way, or take out others.
+SELECT DISTINCT instrument FROM adjustments
+WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND NOT kind = ANY(%(kinds)s) AND reversed_at IS NULL
+
+-- name: drop_checkpoints
+DELETE FROM checkpoints c USING unnest(%(instruments)s::text[], %(since)s::timestamptz[]) AS gone (instrument, since)
+WHERE c.account = %(account)s AND c.instrument = gone.instrument AND c.until_at >= gone.since
+
+-- name: last_checkpoints
+-- Of each instrument; none where booking has refused something, for what stands refused is told anew by whoever books it from the start.
+SELECT DISTINCT ON (instrument) instrument, until_at, state FROM checkpoints JOIN positions USING (account, instrument)
+WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND NOT EXISTS (
+    SELECT FROM rejects r
+    WHERE r.account = positions.account AND r.symbol = positions.symbol AND r.source = 'booking' AND r.resolved_at IS NULL
+)
+ORDER BY instrument, until_at DESC
+
+-- name: checkpoints_of
+SELECT * FROM checkpoints WHERE account = %(account)s AND instrument = ANY(%(instruments)s) ORDER BY until_at
+
+-- name: ends_of_checkpoints
+SELECT until_at FROM checkpoints WHERE account = %(account)s AND instrument = ANY(%(instruments)s) ORDER BY until_at
+
+-- name: add_checkpoints
+INSERT INTO checkpoints (account, instrument, until_at, state) VALUES %s ON CONFLICT DO NOTHING
 
 -- name: positions_of
 SELECT * FROM positions WHERE account = %(account)s AND instrument = ANY(%(instruments)s)
+
+-- name: last_entries_of
+SELECT instrument, last_entry_at, last_entry_rank, last_entry_sequence, last_entry_id FROM positions
+WHERE account = %(account)s AND instrument = ANY(%(instruments)s)
+
+-- name: held_lots
+-- As `lots_of`, for whoever books: the columns that it needs, in the order in which it takes them.
+SELECT instrument, NULL AS last, seq, opening_revision, opening_id, opened_at, quantity, price, cost, commission, basis, fees FROM lots
+WHERE account = %(account)s AND instrument = ANY(%(instruments)s) ORDER BY instrument, seq
+
+-- name: first_lots
+-- The first few of each position, which may have thousands, and the place of the very last one.
+SELECT wanted.instrument, (SELECT max(seq) FROM lots WHERE account = %(account)s AND instrument = wanted.instrument) AS last,
+       seq, opening_revision, opening_id, opened_at, quantity, price, cost, commission, basis, fees
+FROM unnest(%(instruments)s::text[]) AS wanted (instrument)
+CROSS JOIN LATERAL (
+    SELECT * FROM lots WHERE account = %(account)s AND instrument = wanted.instrument ORDER BY seq LIMIT %(most)s
+) AS held
+ORDER BY wanted.instrument, seq
 
 -- name: lots_of
 SELECT * FROM lots WHERE account = %(account)s AND instrument = ANY(%(instruments)s) ORDER BY instrument, seq
@@ -119,7 +175,8 @@ ON CONFLICT (account, instrument) DO UPDATE SET
     closing_commission = excluded.closing_commission, unknown_closes = excluded.unknown_closes,
     basis_quality = excluded.basis_quality, method = excluded.method, cycle = excluded.cycle, opened_at = excluded.opened_at,
     closed_at = excluded.closed_at, last_entry_at = excluded.last_entry_at, last_entry_rank = excluded.last_entry_rank,
-    last_entry_sequence = excluded.last_entry_sequence, last_entry_id = excluded.last_entry_id
+    last_entry_sequence = excluded.last_entry_sequence, last_entry_id = excluded.last_entry_id,
+    other_costs = NULL -- of a quantity of the same cost, but perhaps by another history
 
 -- name: drop_lots
 DELETE FROM lots WHERE account = %(account)s AND instrument = ANY(%(instruments)s)
@@ -130,11 +187,14 @@ INSERT INTO lots
 VALUES %s
 
 -- name: believed_closes
-SELECT * FROM closes WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND superseded_at IS NULL ORDER BY id
+SELECT * FROM closes
+WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND closed_at > %(since)s AND superseded_at IS NULL
+ORDER BY closed_at, id
 
 -- name: believed_events
 SELECT * FROM position_events
-WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND superseded_at IS NULL ORDER BY id
+WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND at > %(since)s AND superseded_at IS NULL
+ORDER BY at, id
 
 -- name: supersede_closes
 -- A clock may be set back; nothing ceases to be said before it was said.

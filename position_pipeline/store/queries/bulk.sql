@@ -5,10 +5,11 @@ SELECT 1 AS found FROM executions WHERE account = %(account)s LIMIT 1
 SELECT DISTINCT execution_id FROM executions WHERE account = %(account)s AND execution_id = ANY(%(ids)s)
 
 -- name: sizes
--- How many fills have to be read to book each of some instruments from its first one.
-SELECT instrument, count(*) AS fills FROM executions
-WHERE account = %(account)s AND instrument = ANY(%(instruments)s)
-GROUP BY instrument ORDER BY instrument
+-- How many fills have to be read to book each of some instruments from its first entry; there may be none, but adjustments.
+SELECT i.instrument, count(e.id) AS fills
+FROM unnest(%(instruments)s::text[]) AS i (instrument)
+LEFT JOIN executions e ON e.account = %(account)s AND e.instrument = i.instrument
+GROUP BY i.instrument ORDER BY i.instrument
 
 -- name: take_back_closes
 -- What this transaction has written, which is the only one that began to believe anything at that moment: nobody has seen it.

@@ -13,7 +13,7 @@ SELECT DISTINCT taker.instrument AS taker, giver.instrument AS giver
 FROM (
     SELECT account, instrument, premium_from AS giver_id FROM executions WHERE account = %(account)s AND premium_from IS NOT NULL
     UNION ALL
-    SELECT account, instrument, takes_from FROM adjustments WHERE account = %(account)s AND takes_from IS NOT NULL
+    SELECT account, instrument, takes_from FROM adjustments WHERE account = %(account)s AND takes_from IS NOT NULL AND kind <> 'void'
 ) taker
 JOIN adjustments giver ON giver.account = taker.account AND giver.id = taker.giver_id
 
@@ -27,7 +27,10 @@ WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND quantity >
   )
 
 -- name: adjustments_known
-SELECT * FROM adjustments WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND recorded_at <= %(at)s
+-- Those too that were taken back later.
+SELECT * FROM adjustments
+WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND recorded_at <= %(at)s
+  AND (reversed_at IS NULL OR reversed_at > %(at)s)
 
 -- name: accounts_named
 SELECT a.account, a.broker FROM accounts a

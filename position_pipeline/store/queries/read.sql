@@ -63,11 +63,53 @@ WHERE e.quantity > 0
 ORDER BY e.time, e.account, e.sequence, e.execution_id
 
 -- name: breaks
-SELECT b.id, b.account, i.symbol, b.instrument, b.class, b.status, b.book_quantity, b.broker_quantity, b.first_seen_at,
-       b.last_seen_at, b.resolved_at, b.proposal, b.evidence
-FROM breaks b JOIN instruments i USING (instrument)
+SELECT b.id, b.account, i.symbol, b.instrument, b.subject, b.class, b.status, b.cause, b.book_quantity, b.broker_quantity,
+       b.first_seen_at, b.last_seen_at, b.changed_at, b.seen, b.expected_clear_at, b.resolved_at, b.impact, b.impact_currency,
+       b.proposal, b.evidence, b.signs, b.adopted, b.accepted_at, b.accepted_by, b.accepted_why, b.seconded_by,
+       b.dismissed_at, b.dismissed_by, b.dismissed_reason,
+       b.status <> 'resolved' AND (b.proposed <> '[]' OR b.adopted IS NOT NULL) AS can_be_accepted
+FROM breaks b LEFT JOIN instruments i USING (instrument)
 WHERE (%(all)s OR b.status = 'open') AND (%(accounts)s::text[] IS NULL OR b.account = ANY(%(accounts)s))
-ORDER BY b.status, b.first_seen_at, b.account, i.symbol
+ORDER BY b.status, b.first_seen_at, b.account, i.symbol NULLS FIRST, b.subject
+
+-- name: break_of_id
+-- The breaks whose id begins so, with all that is kept of them, and the ids of others that stand for the same cause.
+SELECT b.*, i.symbol, b.status <> 'resolved' AND (b.proposed <> '[]' OR b.adopted IS NOT NULL) AS can_be_accepted,
+       array(SELECT o.id FROM breaks o
+             WHERE o.account = b.account AND o.cause = b.cause AND b.cause <> '' AND o.id <> b.id AND o.status <> 'resolved'
+             ORDER BY o.first_seen_at, o.id) AS same_cause
+FROM breaks b LEFT JOIN instruments i USING (instrument)
+WHERE starts_with(b.id, %(id)s)
+ORDER BY b.first_seen_at, b.id
+LIMIT 20
+
+-- name: adjustments
+SELECT a.id, a.account, i.symbol, a.instrument, a.kind, a.time, a.quantity, a.held, a.price, a.cost, a.currency, a.multiplier, a.amount,
+       a.numerator, a.denominator, a.takes_from, a.basis, a.source, a.evidence, a.recorded_at, a.accepted_by, a.reversed_at,
+       a.reversed_by, a.reversed_why
+FROM adjustments a JOIN instruments i USING (instrument)
+WHERE (%(all)s OR a.reversed_at IS NULL) AND (%(accounts)s::text[] IS NULL OR a.account = ANY(%(accounts)s))
+ORDER BY a.time, a.account, i.symbol, a.id
+
+-- name: events
+-- The steps in the life of positions, as the book tells them now. `held_for` is how long the cycle had lasted then.
+SELECT e.account, i.symbol, e.instrument, e.type, e.at, e.quantity_before, e.quantity_after, e.cycle, e.cause,
+       min(e.at) OVER cycle AS opened_at, e.at - min(e.at) OVER cycle AS held_for
+FROM position_events e JOIN instruments i USING (instrument)
+WHERE e.superseded_at IS NULL AND (%(accounts)s::text[] IS NULL OR e.account = ANY(%(accounts)s))
+WINDOW cycle AS (PARTITION BY e.account, e.instrument, e.cycle)
+ORDER BY e.at, e.account, i.symbol, e.cycle, e.id
+
+-- name: cycles
+SELECT * FROM position_cycles
+WHERE %(accounts)s::text[] IS NULL OR account = ANY(%(accounts)s)
+ORDER BY opened_at, account, symbol, cycle
+
+-- name: history
+SELECT * FROM position_history
+WHERE (%(accounts)s::text[] IS NULL OR account = ANY(%(accounts)s))
+  AND (%(at)s::timestamptz IS NULL OR (valid_from <= %(at)s AND (valid_to IS NULL OR valid_to > %(at)s)))
+ORDER BY valid_from, account, symbol
 
 -- name: accounts
 SELECT a.account, a.broker, a.connection, a.base_currency, a.cost_method, a.cost_methods, a.first_seen_at, a.first_proven_at, a.last_synced_at,
@@ -88,6 +130,13 @@ FROM (
     FROM syncs WHERE outcome <> 'already_running'
     GROUP BY started_at, trigger
 ) runs
+
+-- name: sync_sums
+-- Over all attempts: how many positions each of them created, updated and closed, and how often each trigger asked for one.
+SELECT trigger, count(DISTINCT started_at) AS runs, coalesce(sum(cardinality(created)), 0) AS created,
+       coalesce(sum(cardinality(updated)), 0) AS updated, coalesce(sum(cardinality(closed)), 0) AS closed
+FROM syncs WHERE outcome <> 'already_running'
+GROUP BY trigger ORDER BY trigger
 
 -- name: last_sync
 SELECT * FROM syncs WHERE outcome <> 'already_running' AND started_at = (
@@ -119,7 +168,10 @@ FROM snapshots s ORDER BY s.account, s.id DESC
 -- Instruments whose sums are not in the statement below: their lots were changed, moved or named, or something of their cost or of a pooled
 -- commission is not known.
 SELECT account, instrument FROM adjustments
-WHERE kind NOT IN ('opening_balance', 'opening_lot', 'expiry') OR (kind = 'opening_balance' AND cost IS NOT NULL) OR commission IS NULL
+WHERE reversed_at IS NULL AND (
+    kind NOT IN ('opening_balance', 'opening_lot', 'expiry') OR (kind = 'opening_balance' AND cost IS NOT NULL) OR commission IS NULL
+    OR held IS NOT NULL
+)
 UNION SELECT account, instrument FROM executions WHERE premium_from IS NOT NULL
 UNION SELECT account, instrument FROM executions WHERE closes_lots IS NOT NULL
 UNION SELECT account, instrument FROM positions WHERE unknown_closes > 0 OR basis_quality = 'unknown'
@@ -163,7 +215,7 @@ ORDER BY p.account, p.symbol, p.instrument
 -- name: disagreements
 SELECT p.account, p.symbol, p.instrument, p.quantity, p.broker_quantity, b.class, b.first_seen_at, b.evidence, b.proposal
 FROM positions p
-LEFT JOIN breaks b ON b.account = p.account AND b.instrument = p.instrument AND b.status = 'open'
+LEFT JOIN breaks b ON b.account = p.account AND b.instrument = p.instrument AND b.subject = 'quantity' AND b.status <> 'resolved'
 WHERE p.broker_quantity IS NOT NULL AND p.quantity <> p.broker_quantity
 ORDER BY p.account, p.symbol
 

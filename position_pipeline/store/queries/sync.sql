@@ -21,8 +21,8 @@ SELECT id, digest, holdings_of FROM snapshots
 WHERE account = %(account)s AND status <> 'rejected' ORDER BY id DESC LIMIT 1
 
 -- name: add_snapshot
-INSERT INTO snapshots (account, connection, broker, taken_at, status, reason, holdings, digest, holdings_of, "values", errors, unread)
-VALUES (%(account)s, %(connection)s, %(broker)s, %(taken_at)s, %(status)s, %(reason)s, %(holdings)s, %(digest)s,
+INSERT INTO snapshots (account, connection, broker, taken_at, source_at, status, reason, holdings, digest, holdings_of, "values", errors, unread)
+VALUES (%(account)s, %(connection)s, %(broker)s, %(taken_at)s, %(source_at)s, %(status)s, %(reason)s, %(holdings)s, %(digest)s,
         %(holdings_of)s, %(values)s, %(errors)s, %(unread)s)
 RETURNING id
 
@@ -36,7 +36,8 @@ VALUES %s
 
 -- name: book_side
 -- What the book holds of every instrument of an account.
-SELECT p.instrument, p.quantity, p.broker_quantity, p.broker_average_price, p.market_price, p.sync_error, i.symbol
+SELECT p.instrument, p.quantity, p.multiplier, p.cost, p.open_commission, p.method, p.broker_quantity, p.broker_average_price, p.market_price, p.sync_error,
+       p.other_costs, p.opened_at, i.symbol
 FROM positions p JOIN instruments i USING (instrument)
 WHERE p.account = %(account)s AND NOT i.sec_type = ANY(%(not_booked)s)
 
@@ -51,7 +52,7 @@ SELECT instrument, min(time) AS first_entry_at, sum(bought) AS bought, sum(sold)
         SELECT FROM executions l WHERE l.account = e.account AND l.execution_id = e.execution_id AND l.revision > e.revision
       )
     UNION ALL
-    SELECT instrument, time, 0, 0, false FROM adjustments WHERE account = %(account)s
+    SELECT instrument, time, 0, 0, false FROM adjustments WHERE account = %(account)s AND reversed_at IS NULL
 ) entries
 GROUP BY instrument
 
@@ -75,26 +76,13 @@ SET sync_error = m.error, last_synced_at = CASE WHEN p.sync_error IS NULL THEN a
 FROM (VALUES %s) AS m (account, instrument, error) JOIN accounts a USING (account)
 WHERE p.account = m.account AND p.instrument = m.instrument AND p.sync_error IS DISTINCT FROM m.error
 
+-- name: keep_other_costs
+UPDATE positions SET other_costs = %(costs)s WHERE account = %(account)s AND instrument = %(instrument)s
+
 -- name: mark_account
 UPDATE accounts
 SET last_synced_at = %(at)s, first_proven_at = coalesce(first_proven_at, %(at)s)
 WHERE account = %(account)s
-
--- name: open_breaks
-SELECT * FROM breaks WHERE account = %(account)s AND status = 'open'
-
--- name: open_break
-INSERT INTO breaks (id, account, instrument, class, book_quantity, broker_quantity, first_seen_at, last_seen_at, proposal, evidence)
-VALUES (%(id)s, %(account)s, %(instrument)s, %(class)s, %(book_quantity)s, %(broker_quantity)s, %(at)s, %(at)s, %(proposal)s, %(evidence)s)
-
--- name: see_break_again
-UPDATE breaks
-SET last_seen_at = %(at)s, book_quantity = %(book_quantity)s, broker_quantity = %(broker_quantity)s,
-    evidence = %(evidence)s, proposal = %(proposal)s
-WHERE id = %(id)s
-
--- name: resolve_breaks
-UPDATE breaks SET status = 'resolved', resolved_at = %(at)s, last_seen_at = %(at)s WHERE id = ANY(%(ids)s)
 
 -- name: add_sync
 INSERT INTO syncs (account, connection, trigger, started_at, finished_at, outcome, created, updated, closed, unchanged, fills,
@@ -104,3 +92,15 @@ VALUES (%(account)s, %(connection)s, %(trigger)s, %(started_at)s, %(finished_at)
 
 -- name: accounts_of_connection
 SELECT account FROM accounts WHERE connection = %(connection)s ORDER BY account
+
+-- name: run_lock
+-- Session lock of a run: a sign that its process lives.
+SELECT pg_advisory_lock(hashtextextended('position_pipeline:run:' || %(run)s, 0))
+
+-- name: run_is_running
+SELECT EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND (classid::bigint << 32) | objid::bigint = hashtextextended('position_pipeline:run:' || %(run)s, 0)
+) AS running

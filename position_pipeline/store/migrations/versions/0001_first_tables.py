@@ -25,10 +25,50 @@ def upgrade() -> None:
     sa.Column('first_seen_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('first_proven_at', sa.DateTime(timezone=True), nullable=True, comment='when the first proven snapshot was reconciled (first contact)'),
     sa.Column('last_synced_at', sa.DateTime(timezone=True), nullable=True, comment='when the last proven snapshot was taken that was reconciled'),
+    sa.Column('verified_to', sa.BigInteger(), server_default='0', nullable=False, comment='executions.id up to which a proven snapshot, asked for later, was held against the fills'),
     sa.CheckConstraint("cost_method IN ('average', 'fifo', 'lifo', 'hifo')", name=op.f('accounts_cost_method_check')),
+    sa.CheckConstraint('verified_to >= 0', name=op.f('accounts_verified_to_check')),
     sa.PrimaryKeyConstraint('account', name=op.f('accounts_pkey')),
     comment='One row is one account at one broker.'
     )
+    op.create_table('alert_messages',
+    sa.Column('id', sa.BigInteger(), sa.Identity(always=True), nullable=False),
+    sa.Column('alerts', postgresql.ARRAY(sa.BigInteger()), nullable=False, comment='the alerts that it tells of: those of one account are told together'),
+    sa.Column('severity', sa.Text(), nullable=False, comment='of the worst that it tells; good: of the end of something'),
+    sa.Column('title', sa.Text(), nullable=False, comment='one line'),
+    sa.Column('body', sa.Text(), nullable=False, comment='plain text, a paragraph for each thing that it tells, without secrets'),
+    sa.Column('made_at', sa.DateTime(timezone=True), nullable=False, comment='when it was worded; deliveries are tried from then on'),
+    sa.CheckConstraint("severity IN ('good', 'notice', 'warning', 'grave')", name=op.f('alert_messages_severity_check')),
+    sa.CheckConstraint('cardinality(alerts) > 0', name=op.f('alert_messages_alerts_check')),
+    sa.PrimaryKeyConstraint('id', name=op.f('alert_messages_pkey')),
+    comment='One row is one message as it was worded.'
+    )
+    op.create_index('alert_messages_alerts_idx', 'alert_messages', ['alerts'], unique=False, postgresql_using='gin')
+    op.create_table('alerts',
+    sa.Column('id', sa.BigInteger(), sa.Identity(always=True), nullable=False),
+    sa.Column('cause', sa.Text(), nullable=False, comment='what is wrong, as a key: one alert stands for each'),
+    sa.Column('kind', sa.Text(), nullable=False),
+    sa.Column('accounts', postgresql.ARRAY(sa.Text()), server_default='{}', nullable=False, comment='whom it concerns; empty: all, or none in particular'),
+    sa.Column('severity', sa.Text(), nullable=False, comment='as it was last told'),
+    sa.Column('headline', sa.Text(), nullable=False, comment='as it was last told, in one line'),
+    sa.Column('digest', sa.Text(), nullable=False, comment='of what makes it another matter when it changes'),
+    sa.Column('impact_class', sa.Integer(), nullable=False, comment='the highest that was told: 0, and 1 more for each step of ten times the money'),
+    sa.Column('age_class', sa.Integer(), nullable=False, comment='the highest that was told: 0, then 1 from an hour on, 2 from a day on, 3 from a week on'),
+    sa.Column('since_at', sa.DateTime(timezone=True), nullable=False, comment='when it began to be wrong'),
+    sa.Column('first_told_at', sa.DateTime(timezone=True), nullable=False, comment='when it was put into words first, whether or not there was a channel'),
+    sa.Column('last_told_at', sa.DateTime(timezone=True), nullable=False, comment='when last, its end included'),
+    sa.Column('told', sa.Integer(), nullable=False, comment='how often, with what was told of its end'),
+    sa.Column('recovered_at', sa.DateTime(timezone=True), nullable=True, comment='when it was found to be over; NULL: it stands'),
+    sa.Column('ending', sa.Text(), nullable=True, comment='how it ended'),
+    sa.CheckConstraint("ending IN ('recovered', 'dismissed')", name=op.f('alerts_ending_check')),
+    sa.CheckConstraint("kind IN ('break', 'guard', 'stale', 'run', 'check', 'gap')", name=op.f('alerts_kind_check')),
+    sa.CheckConstraint("severity IN ('notice', 'warning', 'grave')", name=op.f('alerts_severity_check')),
+    sa.CheckConstraint('(recovered_at IS NULL) = (ending IS NULL)', name=op.f('alerts_recovered_at_check')),
+    sa.CheckConstraint('told > 0 AND last_told_at >= first_told_at', name=op.f('alerts_told_check')),
+    sa.PrimaryKeyConstraint('id', name=op.f('alerts_pkey')),
+    comment='One row is one thing that was wrong, from when it was told until it was over; kept whether or not there is a channel.'
+    )
+    op.create_index('alerts_standing_key', 'alerts', ['cause'], unique=True, postgresql_where=sa.text('recovered_at IS NULL'))
     op.create_table('instruments',
     sa.Column('instrument', sa.Text(), nullable=False, comment="broker name, colon, the broker's own id"),
     sa.Column('symbol', sa.Text(), nullable=False, comment='a label; it may change'),
@@ -64,7 +104,8 @@ def upgrade() -> None:
     sa.Column('account', sa.Text(), nullable=False, comment='not a key to accounts: a rejected answer may name one that is not known'),
     sa.Column('connection', sa.Text(), nullable=False),
     sa.Column('broker', sa.Text(), nullable=False),
-    sa.Column('taken_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('taken_at', sa.DateTime(timezone=True), nullable=False, comment='by our clock'),
+    sa.Column('source_at', sa.DateTime(timezone=True), nullable=True, comment="by the broker's clock, where it told it"),
     sa.Column('status', sa.Text(), nullable=False),
     sa.Column('reason', sa.Text(), server_default='', nullable=False, comment='why it was rejected'),
     sa.Column('holdings', sa.Integer(), nullable=False, comment='how many'),
@@ -80,6 +121,60 @@ def upgrade() -> None:
     comment='One row is one answer of a broker for one account; a rejected one never touches the book.'
     )
     op.create_index(op.f('snapshots_account_id_idx'), 'snapshots', ['account', 'id'], unique=False)
+    op.create_table('stream_gaps',
+    sa.Column('id', sa.BigInteger(), sa.Identity(always=True), nullable=False),
+    sa.Column('connection', sa.Text(), nullable=False, comment='whose stream it is'),
+    sa.Column('opened_at', sa.DateTime(timezone=True), nullable=False, comment='the last moment at which the stream was known to be whole'),
+    sa.Column('cause', sa.Text(), nullable=False, comment='why nothing was heard, in words'),
+    sa.Column('healed_at', sa.DateTime(timezone=True), nullable=True, comment='when a sync after it had read the broker whole'),
+    sa.Column('closed_at', sa.DateTime(timezone=True), nullable=True, comment='when positions and executions agreed over it'),
+    sa.Column('found', postgresql.JSONB(astext_type=sa.Text()), server_default='{}', nullable=False, comment='what healing it found'),
+    sa.CheckConstraint("cause <> ''", name=op.f('stream_gaps_cause_check')),
+    sa.CheckConstraint('closed_at IS NULL OR (healed_at IS NOT NULL AND closed_at >= healed_at)', name=op.f('stream_gaps_closed_at_check')),
+    sa.CheckConstraint('healed_at >= opened_at', name=op.f('stream_gaps_healed_at_check')),
+    sa.PrimaryKeyConstraint('id', name=op.f('stream_gaps_pkey')),
+    comment='One row is a time in which a stream may have missed something.'
+    )
+    op.create_index('stream_gaps_open_key', 'stream_gaps', ['connection'], unique=True, postgresql_where=sa.text('closed_at IS NULL'))
+    op.create_table('streams',
+    sa.Column('connection', sa.Text(), nullable=False, comment='its name in the settings'),
+    sa.Column('state', sa.Text(), nullable=False, comment='waiting: not connected, tries again; link_lost: the gateway has lost its broker'),
+    sa.Column('detail', sa.Text(), server_default='', nullable=False, comment='why it is not connected, in words'),
+    sa.Column('client_id', sa.Integer(), nullable=True, comment='the client id that it holds at the gateway'),
+    sa.Column('pid', sa.Integer(), nullable=False, comment='the process that writes this row'),
+    sa.Column('started_at', sa.DateTime(timezone=True), nullable=False, comment='when that process began to listen'),
+    sa.Column('connected_at', sa.DateTime(timezone=True), nullable=True, comment='when it last connected'),
+    sa.Column('disconnected_at', sa.DateTime(timezone=True), nullable=True, comment='when it last lost the connection'),
+    sa.Column('last_event_at', sa.DateTime(timezone=True), nullable=True, comment='when the broker last told of a fill or of a holding'),
+    sa.Column('last_heard_at', sa.DateTime(timezone=True), nullable=True, comment='when the last byte of the broker came'),
+    sa.Column('last_heartbeat_at', sa.DateTime(timezone=True), nullable=False, comment="the listener's own sign of life"),
+    sa.Column('events', sa.BigInteger(), server_default='0', nullable=False, comment='fills and holdings that it was told of, since started_at'),
+    sa.Column('fills', sa.BigInteger(), server_default='0', nullable=False, comment='new in executions by this stream, since started_at'),
+    sa.Column('triggers', sa.BigInteger(), server_default='0', nullable=False, comment='syncs that it asked for because a holding differed from the book, since started_at'),
+    sa.CheckConstraint("state <> 'connected' OR connected_at IS NOT NULL", name=op.f('streams_connected_at_check')),
+    sa.CheckConstraint("state IN ('waiting', 'connected', 'link_lost', 'stopped')", name=op.f('streams_state_check')),
+    sa.PrimaryKeyConstraint('connection', name=op.f('streams_pkey')),
+    comment='One row is the stream of one connection, as the listener last wrote it: its health.'
+    )
+    op.create_table('sync_requests',
+    sa.Column('id', sa.BigInteger(), sa.Identity(always=True), nullable=False),
+    sa.Column('account', sa.Text(), nullable=True, comment='NULL: all'),
+    sa.Column('requested_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False, comment='when it was asked for'),
+    sa.Column('requested_by', sa.Text(), nullable=False, comment='a page, a person, a stream'),
+    sa.Column('picked_at', sa.DateTime(timezone=True), nullable=True, comment='when somebody last began to carry it out'),
+    sa.Column('picked_by', sa.Text(), nullable=True, comment='who began'),
+    sa.Column('finished_at', sa.DateTime(timezone=True), nullable=True, comment='NULL: it is open'),
+    sa.Column('outcome', sa.Text(), nullable=True, comment='the worst of its accounts'),
+    sa.Column('result', postgresql.JSONB(astext_type=sa.Text()), nullable=True, comment='one entry an account, as `sync --json` prints them'),
+    sa.CheckConstraint("outcome IN ('synced', 'unchanged', 'partial', 'rejected', 'failed', 'already_running')", name=op.f('sync_requests_outcome_check')),
+    sa.CheckConstraint("requested_by <> ''", name=op.f('sync_requests_requested_by_check')),
+    sa.CheckConstraint('(finished_at IS NULL) = (outcome IS NULL) AND (finished_at IS NULL) = (result IS NULL)', name=op.f('sync_requests_finished_check')),
+    sa.CheckConstraint('(picked_at IS NULL) = (picked_by IS NULL)', name=op.f('sync_requests_picked_check')),
+    sa.CheckConstraint('finished_at IS NULL OR picked_at IS NOT NULL', name=op.f('sync_requests_finished_at_check')),
+    sa.PrimaryKeyConstraint('id', name=op.f('sync_requests_pkey')),
+    comment='One row is a sync that was asked for, by a page or by a stream; whoever is awake carries it out once.'
+    )
+    op.create_index('sync_requests_open_key', 'sync_requests', [sa.literal_column("coalesce(account, '')")], unique=True, postgresql_where=sa.text('finished_at IS NULL'))
     op.create_table('adjustments',
     sa.Column('account', sa.Text(), nullable=False),
     sa.Column('id', sa.Text(), nullable=False, comment='deterministic: the same cause gives the same id'),
@@ -98,16 +193,26 @@ def upgrade() -> None:
     sa.Column('denominator', sa.Numeric(), nullable=True, comment='units before'),
     sa.Column('amount', sa.Numeric(), nullable=True, comment='cash as the account sees it: positive is received'),
     sa.Column('share', sa.Numeric(), nullable=True, comment='of a spin-off: the part of the cost that moves, 0 to 1'),
-    sa.Column('takes_from', sa.Text(), nullable=True, comment='the adjustment whose lots this one takes up'),
+    sa.Column('takes_from', sa.Text(), nullable=True, comment='the adjustment whose lots or premium this one takes up; of a void the fill that it takes out'),
+    sa.Column('held', sa.Numeric(), nullable=True, comment='inferred: what is held after it; what other entries explain of that, it does not book'),
     sa.Column('source', sa.Text(), server_default='', nullable=False),
     sa.Column('evidence', sa.Text(), server_default='', nullable=False, comment='why it is in the book, in words and figures'),
     sa.Column('recorded_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.Column('accepted_by', sa.Text(), nullable=True, comment='who wanted it, where a person did'),
+    sa.Column('reversed_at', sa.DateTime(timezone=True), nullable=True, comment='when it was taken back: the book is as if it had never been'),
+    sa.Column('reversed_by', sa.Text(), nullable=True, comment='the person who took it back; position_pipeline where facts did'),
+    sa.Column('reversed_why', sa.Text(), nullable=True, comment='in words'),
+    sa.Column('doubted_at', sa.DateTime(timezone=True), nullable=True, comment='inferred: since when late facts are there that may explain it; the next proven answer decides'),
+    sa.CheckConstraint("(kind = 'adopted') <= (held IS NOT NULL)", name=op.f('adjustments_adopted_check')),
+    sa.CheckConstraint("(kind IN ('conversion_in', 'delivery', 'void')) <= (takes_from IS NOT NULL)", name=op.f('adjustments_takes_from_check')),
     sa.CheckConstraint("basis IN ('fills', 'statement', 'broker', 'unknown')", name=op.f('adjustments_basis_check')),
-    sa.CheckConstraint("kind IN ('opening_balance', 'opening_lot', 'expiry', 'assignment', 'exercise', 'cash_settlement', 'split', 'transfer', 'conversion_out', 'conversion_in', 'spin_off', 'return_of_capital', 'reinvestment', 'fee_in_kind')", name=op.f('adjustments_kind_check')),
+    sa.CheckConstraint("kind IN ('opening_balance', 'opening_lot', 'expiry', 'assignment', 'exercise', 'cash_settlement', 'split', 'transfer', 'conversion_out', 'conversion_in', 'spin_off', 'return_of_capital', 'reinvestment', 'fee_in_kind', 'adopted', 'delivery', 'void')", name=op.f('adjustments_kind_check')),
     sa.CheckConstraint("kind IN ('opening_balance', 'opening_lot', 'transfer') OR cost IS NULL", name=op.f('adjustments_cost_check')),
-    sa.CheckConstraint("quantity > '-Infinity' AND quantity < 'Infinity' AND price > '-Infinity' AND price < 'Infinity' AND multiplier > '-Infinity' AND multiplier < 'Infinity' AND cost > '-Infinity' AND cost < 'Infinity' AND commission > '-Infinity' AND commission < 'Infinity' AND numerator > '-Infinity' AND numerator < 'Infinity' AND denominator > '-Infinity' AND denominator < 'Infinity' AND amount > '-Infinity' AND amount < 'Infinity'", name=op.f('adjustments_finite_check')),
+    sa.CheckConstraint("quantity > '-Infinity' AND quantity < 'Infinity' AND price > '-Infinity' AND price < 'Infinity' AND multiplier > '-Infinity' AND multiplier < 'Infinity' AND cost > '-Infinity' AND cost < 'Infinity' AND commission > '-Infinity' AND commission < 'Infinity' AND numerator > '-Infinity' AND numerator < 'Infinity' AND denominator > '-Infinity' AND denominator < 'Infinity' AND amount > '-Infinity' AND amount < 'Infinity' AND held > '-Infinity' AND held < 'Infinity'", name=op.f('adjustments_finite_check')),
+    sa.CheckConstraint('(reversed_at IS NULL) = (reversed_why IS NULL)', name=op.f('adjustments_reversed_why_check')),
     sa.CheckConstraint('multiplier > 0', name=op.f('adjustments_multiplier_check')),
     sa.CheckConstraint('numerator > 0 AND denominator > 0', name=op.f('adjustments_ratio_check')),
+    sa.CheckConstraint('reversed_at >= recorded_at', name=op.f('adjustments_reversed_at_check')),
     sa.CheckConstraint('share >= 0 AND share <= 1', name=op.f('adjustments_share_check')),
     sa.ForeignKeyConstraint(['account'], ['accounts.account'], name=op.f('adjustments_account_fkey')),
     sa.ForeignKeyConstraint(['instrument'], ['instruments.instrument'], name=op.f('adjustments_instrument_fkey')),
@@ -115,29 +220,79 @@ def upgrade() -> None:
     comment='One row is one entry of the book that is no fill.'
     )
     op.create_index(op.f('adjustments_account_instrument_time_idx'), 'adjustments', ['account', 'instrument', 'time'], unique=False)
+    op.create_index('adjustments_doubted_idx', 'adjustments', ['account'], unique=False, postgresql_where=sa.text('doubted_at IS NOT NULL'))
     op.create_index('adjustments_takes_from_idx', 'adjustments', ['account', 'takes_from'], unique=False, postgresql_where=sa.text('takes_from IS NOT NULL'))
+    op.create_table('alert_deliveries',
+    sa.Column('id', sa.BigInteger(), sa.Identity(always=True), nullable=False),
+    sa.Column('message_id', sa.BigInteger(), nullable=False, comment='what is on its way'),
+    sa.Column('channel', sa.Text(), nullable=False, comment='scheme and number of the URL in POSITION_SYNC_ALERTS, never the URL, which holds secrets'),
+    sa.Column('attempts', sa.Integer(), server_default='0', nullable=False, comment='each is counted before it is made'),
+    sa.Column('attempted_at', sa.DateTime(timezone=True), nullable=True, comment='when the last attempt was made'),
+    sa.Column('next_attempt_at', sa.DateTime(timezone=True), nullable=False, comment='before that it is not tried again'),
+    sa.Column('error', sa.Text(), nullable=True, comment='why the last attempt failed, without secrets'),
+    sa.Column('delivered_at', sa.DateTime(timezone=True), nullable=True, comment='when the channel took it'),
+    sa.Column('given_up_at', sa.DateTime(timezone=True), nullable=True, comment='when it was too old to be news'),
+    sa.CheckConstraint("channel ~ '^[a-z0-9.+-]+-[0-9]+$'", name=op.f('alert_deliveries_channel_check')),
+    sa.CheckConstraint('(attempts = 0) = (attempted_at IS NULL)', name=op.f('alert_deliveries_attempts_check')),
+    sa.CheckConstraint('delivered_at IS NULL OR (given_up_at IS NULL AND error IS NULL AND attempts > 0)', name=op.f('alert_deliveries_delivered_at_check')),
+    sa.ForeignKeyConstraint(['message_id'], ['alert_messages.id'], name=op.f('alert_deliveries_message_id_fkey')),
+    sa.PrimaryKeyConstraint('id', name=op.f('alert_deliveries_pkey')),
+    sa.UniqueConstraint('message_id', 'channel', name=op.f('alert_deliveries_message_id_channel_key')),
+    comment='One row is one message on its way to one channel.'
+    )
+    op.create_index('alert_deliveries_waiting_idx', 'alert_deliveries', ['next_attempt_at'], unique=False, postgresql_where=sa.text('delivered_at IS NULL AND given_up_at IS NULL'))
     op.create_table('breaks',
     sa.Column('id', sa.Text(), nullable=False),
     sa.Column('account', sa.Text(), nullable=False),
-    sa.Column('instrument', sa.Text(), nullable=False),
-    sa.Column('class', sa.Text(), nullable=False),
+    sa.Column('instrument', sa.Text(), nullable=True, comment='NULL: the account as a whole'),
+    sa.Column('subject', sa.Text(), nullable=False, comment='what differs: one open break for each instrument and subject, whatever its class becomes'),
+    sa.Column('class', sa.Text(), nullable=False, comment='what it is taken for; it may change as more is known'),
     sa.Column('status', sa.Text(), server_default='open', nullable=False),
-    sa.Column('book_quantity', sa.Numeric(), nullable=False),
-    sa.Column('broker_quantity', sa.Numeric(), nullable=False),
+    sa.Column('cause', sa.Text(), server_default='', nullable=False, comment='the same for all breaks of one cause: an option and the shares that it became'),
+    sa.Column('book_quantity', sa.Numeric(), nullable=True),
+    sa.Column('broker_quantity', sa.Numeric(), nullable=True),
     sa.Column('first_seen_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('last_seen_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('changed_at', sa.DateTime(timezone=True), nullable=False, comment='when its class, its difference or its proposal last changed'),
+    sa.Column('differs_since', sa.DateTime(timezone=True), nullable=False, comment='when the difference between both quantities became what it is'),
+    sa.Column('seen', sa.Integer(), server_default='1', nullable=False, comment='in how many proven snapshots in a row with the same difference'),
+    sa.Column('agreed_snapshot', sa.BigInteger(), nullable=True, comment='the last proven one before the difference'),
+    sa.Column('expected_clear_at', sa.DateTime(timezone=True), nullable=True, comment='until when it may clear by itself'),
     sa.Column('resolved_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('proposal', sa.Text(), server_default='', nullable=False),
+    sa.Column('impact', sa.Numeric(), nullable=True, comment='what it is worth, in impact_currency; NULL: no price is known'),
+    sa.Column('impact_currency', sa.Text(), nullable=True, comment="the account's base currency, or the instrument's where no rate is known"),
+    sa.Column('signs', postgresql.JSONB(astext_type=sa.Text()), server_default='[]', nullable=False, comment='what speaks for the class, each in words'),
+    sa.Column('proposal', sa.Text(), server_default='', nullable=False, comment='in words'),
+    sa.Column('proposed', postgresql.JSONB(astext_type=sa.Text()), server_default='[]', nullable=False, comment='the adjustments that accepting it writes'),
     sa.Column('evidence', sa.Text(), server_default='', nullable=False),
+    sa.Column('adopted', sa.Text(), nullable=True, comment='the adjustment by which the book follows the broker until a fact explains it'),
+    sa.Column('accepted_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('accepted_by', sa.Text(), nullable=True),
+    sa.Column('accepted_why', sa.Text(), nullable=True),
+    sa.Column('seconded_by', sa.Text(), nullable=True, comment='the second name, where the impact needs one'),
+    sa.Column('dismissed_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('dismissed_by', sa.Text(), nullable=True),
+    sa.Column('dismissed_reason', sa.Text(), nullable=True),
+    sa.Column('history', postgresql.JSONB(astext_type=sa.Text()), server_default='[]', nullable=False, comment='what became of it, oldest first: pairs of when and what'),
     sa.CheckConstraint("(status = 'resolved') = (resolved_at IS NOT NULL)", name=op.f('breaks_resolved_at_check')),
-    sa.CheckConstraint("book_quantity > '-Infinity' AND book_quantity < 'Infinity' AND broker_quantity > '-Infinity' AND broker_quantity < 'Infinity'", name=op.f('breaks_finite_check')),
+    sa.CheckConstraint("book_quantity > '-Infinity' AND book_quantity < 'Infinity' AND broker_quantity > '-Infinity' AND broker_quantity < 'Infinity' AND impact > '-Infinity' AND impact < 'Infinity'", name=op.f('breaks_finite_check')),
+    sa.CheckConstraint("class IN ('timing', 'missing_fill', 'duplicate_fill', 'correction', 'split', 'symbol_change', 'spin_off', 'merger', 'option_event', 'transfer', 'fee_in_kind', 'cost_method', 'opening_balance', 'snapshot_incomplete', 'unknown')", name=op.f('breaks_class_check')),
+    sa.CheckConstraint("instrument IS NOT NULL OR subject = 'snapshot'", name=op.f('breaks_instrument_check')),
+    sa.CheckConstraint("status <> 'dismissed' OR coalesce(dismissed_reason, '') <> ''", name=op.f('breaks_dismissed_reason_check')),
     sa.CheckConstraint("status IN ('open', 'resolved', 'dismissed')", name=op.f('breaks_status_check')),
+    sa.CheckConstraint("subject IN ('quantity', 'cost', 'snapshot')", name=op.f('breaks_subject_check')),
+    sa.CheckConstraint('(accepted_at IS NULL) = (accepted_by IS NULL) AND (seconded_by IS NULL OR accepted_by IS NOT NULL)', name=op.f('breaks_accepted_check')),
+    sa.CheckConstraint('(dismissed_at IS NULL) = (dismissed_by IS NULL) AND (dismissed_at IS NULL) = (dismissed_reason IS NULL)', name=op.f('breaks_dismissed_check')),
+    sa.CheckConstraint('(impact IS NULL) = (impact_currency IS NULL)', name=op.f('breaks_impact_check')),
+    sa.CheckConstraint('seconded_by <> accepted_by', name=op.f('breaks_seconded_by_check')),
     sa.ForeignKeyConstraint(['account'], ['accounts.account'], name=op.f('breaks_account_fkey')),
+    sa.ForeignKeyConstraint(['agreed_snapshot'], ['snapshots.id'], name=op.f('breaks_agreed_snapshot_fkey'), ondelete='SET NULL'),
     sa.ForeignKeyConstraint(['instrument'], ['instruments.instrument'], name=op.f('breaks_instrument_fkey')),
     sa.PrimaryKeyConstraint('id', name=op.f('breaks_pkey')),
     comment='One row is one difference between book and broker, from when it was first seen until it is gone.'
     )
-    op.create_index('breaks_open_key', 'breaks', ['account', 'instrument', 'class'], unique=True, postgresql_where=sa.text("status = 'open'"))
+    op.create_index(op.f('breaks_account_first_seen_at_idx'), 'breaks', ['account', 'first_seen_at'], unique=False)
+    op.create_index('breaks_standing_key', 'breaks', ['account', sa.literal_column("coalesce(instrument, '')"), 'subject'], unique=True, postgresql_where=sa.text("status IN ('open', 'dismissed')"))
     op.create_table('cash_rows',
     sa.Column('account', sa.Text(), nullable=False),
     sa.Column('id', sa.Text(), nullable=False, comment="the broker's own id"),
@@ -151,6 +306,17 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['account'], ['accounts.account'], name=op.f('cash_rows_account_fkey')),
     sa.PrimaryKeyConstraint('account', 'id', name=op.f('cash_rows_pkey')),
     comment='One row is one movement of cash that is no trade: dividends, interest, fees, deposits.'
+    )
+    op.create_table('checkpoints',
+    sa.Column('account', sa.Text(), nullable=False),
+    sa.Column('instrument', sa.Text(), nullable=False),
+    sa.Column('until_at', sa.DateTime(timezone=True), nullable=False, comment='it contains all entries until then, and those of that moment too'),
+    sa.Column('state', postgresql.JSONB(astext_type=sa.Text()), nullable=False, comment='sums and lots of the position as they were then, numbers as text'),
+    sa.Column('made_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False, comment='when it was written'),
+    sa.ForeignKeyConstraint(['account'], ['accounts.account'], name=op.f('checkpoints_account_fkey')),
+    sa.ForeignKeyConstraint(['instrument'], ['instruments.instrument'], name=op.f('checkpoints_instrument_fkey')),
+    sa.PrimaryKeyConstraint('account', 'instrument', 'until_at', name=op.f('checkpoints_pkey')),
+    comment='One row is a position as it stood after a moment: a late entry is booked from the last one before it. Wrong ones are dropped.'
     )
     op.create_table('executions',
     sa.Column('id', sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -255,6 +421,7 @@ def upgrade() -> None:
     sa.Column('last_entry_id', sa.Text(), nullable=True),
     sa.Column('last_synced_at', sa.DateTime(timezone=True), nullable=True, comment='of the last sync that changed the row; accounts.last_synced_at is later'),
     sa.Column('sync_error', sa.Text(), nullable=True, comment='why the last sync could not read this symbol; the row is as it was before'),
+    sa.Column('other_costs', postgresql.JSONB(astext_type=sa.Text()), nullable=True, comment="what a quantity of such a cost would cost by other methods, to compare with the broker's average"),
     sa.Column('market_value', sa.Numeric(), sa.Computed('quantity * market_price * multiplier', persisted=True), nullable=True),
     sa.Column('unrealized_pnl', sa.Numeric(), sa.Computed('quantity * market_price * multiplier - cost', persisted=True), nullable=True),
     sa.Column('realized_pnl', sa.Numeric(), sa.Computed('realized_gross - relieved_commission - closing_commission', persisted=True), nullable=True),
@@ -287,7 +454,7 @@ def upgrade() -> None:
     sa.Column('id', sa.BigInteger(), sa.Identity(always=True), nullable=False),
     sa.Column('account', sa.Text(), nullable=False),
     sa.Column('connection', sa.Text(), nullable=False),
-    sa.Column('trigger', sa.Text(), nullable=False, comment='schedule, manual, trade, start'),
+    sa.Column('trigger', sa.Text(), nullable=False, comment='schedule, manual, trade, start, request, reconnect'),
     sa.Column('started_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('finished_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('outcome', sa.Text(), nullable=False),
@@ -307,6 +474,7 @@ def upgrade() -> None:
     comment='One row is one attempt to sync one account, whatever came of it.'
     )
     op.create_index(op.f('syncs_account_id_idx'), 'syncs', ['account', 'id'], unique=False)
+    op.create_index(op.f('syncs_snapshot_id_idx'), 'syncs', ['snapshot_id'], unique=False)
     op.create_table('closes',
     sa.Column('id', sa.BigInteger(), sa.Identity(always=True), nullable=False),
     sa.Column('account', sa.Text(), nullable=False),
@@ -322,7 +490,7 @@ def upgrade() -> None:
     sa.Column('opened_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('quantity', sa.Numeric(), nullable=False, comment='signed as the position that it closed'),
     sa.Column('entry_price', sa.Numeric(), nullable=True),
-    sa.Column('exit_price', sa.Numeric(), nullable=False),
+    sa.Column('exit_price', sa.Numeric(), nullable=True, comment='NULL: it is not known what was paid'),
     sa.Column('cost', sa.Numeric(), nullable=True, comment='what the closed part had cost, signed, without fees; NULL: not known'),
     sa.Column('gross_pnl', sa.Numeric(), nullable=True, comment='NULL: the basis is unknown'),
     sa.Column('opening_commission', sa.Numeric(), nullable=True),
@@ -339,6 +507,7 @@ def upgrade() -> None:
     sa.CheckConstraint("basis IN ('fills', 'statement', 'broker', 'unknown')", name=op.f('closes_basis_check')),
     sa.CheckConstraint("closed_at >= opened_at OR basis <> 'fills'", name=op.f('closes_closed_at_check')),
     sa.CheckConstraint("cost IS NOT NULL OR basis = 'unknown'", name=op.f('closes_cost_check')),
+    sa.CheckConstraint("exit_price IS NOT NULL OR basis = 'unknown'", name=op.f('closes_exit_price_check')),
     sa.CheckConstraint("gross_pnl IS NOT NULL OR basis = 'unknown'", name=op.f('closes_gross_pnl_check')),
     sa.CheckConstraint("method IN ('average', 'fifo', 'lifo', 'hifo')", name=op.f('closes_method_check')),
     sa.CheckConstraint("quantity > '-Infinity' AND quantity < 'Infinity' AND entry_price > '-Infinity' AND entry_price < 'Infinity' AND exit_price > '-Infinity' AND exit_price < 'Infinity' AND cost > '-Infinity' AND cost < 'Infinity' AND gross_pnl > '-Infinity' AND gross_pnl < 'Infinity' AND opening_commission > '-Infinity' AND opening_commission < 'Infinity' AND closing_commission > '-Infinity' AND closing_commission < 'Infinity' AND premium > '-Infinity' AND premium < 'Infinity'", name=op.f('closes_finite_check')),
@@ -357,7 +526,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('closes_pkey')),
     comment='One row is one realised part: one closing entry against one lot. Superseded rows stay.'
     )
-    op.create_index(op.f('closes_account_closed_at_idx'), 'closes', ['account', 'closed_at'], unique=False)
+    op.create_index(op.f('closes_account_instrument_closed_at_idx'), 'closes', ['account', 'instrument', 'closed_at'], unique=False)
     op.create_index('closes_believed_key', 'closes', ['account', 'instrument', 'execution_id', 'opening_id'], unique=True, postgresql_where=sa.text('superseded_at IS NULL'))
     op.create_table('lots',
     sa.Column('account', sa.Text(), nullable=False),
@@ -380,15 +549,18 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('account', 'instrument', 'opening_id', name=op.f('lots_pkey')),
     comment='One row is one open part of a position.'
     )
+    op.create_index(op.f('lots_account_instrument_seq_idx'), 'lots', ['account', 'instrument', 'seq'], unique=False)
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
+    op.drop_index(op.f('lots_account_instrument_seq_idx'), table_name='lots')
     op.drop_table('lots')
     op.drop_index('closes_believed_key', table_name='closes', postgresql_where=sa.text('superseded_at IS NULL'))
-    op.drop_index(op.f('closes_account_closed_at_idx'), table_name='closes')
+    op.drop_index(op.f('closes_account_instrument_closed_at_idx'), table_name='closes')
     op.drop_table('closes')
+    op.drop_index(op.f('syncs_snapshot_id_idx'), table_name='syncs')
     op.drop_index(op.f('syncs_account_id_idx'), table_name='syncs')
     op.drop_table('syncs')
     op.drop_table('statement_imports')
@@ -400,15 +572,29 @@ def downgrade() -> None:
     op.drop_index('executions_premium_from_idx', table_name='executions', postgresql_where=sa.text('premium_from IS NOT NULL'))
     op.drop_index(op.f('executions_account_instrument_time_idx'), table_name='executions')
     op.drop_table('executions')
+    op.drop_table('checkpoints')
     op.drop_table('cash_rows')
-    op.drop_index('breaks_open_key', table_name='breaks', postgresql_where=sa.text("status = 'open'"))
+    op.drop_index('breaks_standing_key', table_name='breaks', postgresql_where=sa.text("status IN ('open', 'dismissed')"))
+    op.drop_index(op.f('breaks_account_first_seen_at_idx'), table_name='breaks')
     op.drop_table('breaks')
+    op.drop_index('alert_deliveries_waiting_idx', table_name='alert_deliveries', postgresql_where=sa.text('delivered_at IS NULL AND given_up_at IS NULL'))
+    op.drop_table('alert_deliveries')
     op.drop_index('adjustments_takes_from_idx', table_name='adjustments', postgresql_where=sa.text('takes_from IS NOT NULL'))
+    op.drop_index('adjustments_doubted_idx', table_name='adjustments', postgresql_where=sa.text('doubted_at IS NOT NULL'))
     op.drop_index(op.f('adjustments_account_instrument_time_idx'), table_name='adjustments')
     op.drop_table('adjustments')
+    op.drop_index('sync_requests_open_key', table_name='sync_requests', postgresql_where=sa.text('finished_at IS NULL'))
+    op.drop_table('sync_requests')
+    op.drop_table('streams')
+    op.drop_index('stream_gaps_open_key', table_name='stream_gaps', postgresql_where=sa.text('closed_at IS NULL'))
+    op.drop_table('stream_gaps')
     op.drop_index(op.f('snapshots_account_id_idx'), table_name='snapshots')
     op.drop_table('snapshots')
     op.drop_table('rejects')
     op.drop_table('instruments')
+    op.drop_index('alerts_standing_key', table_name='alerts', postgresql_where=sa.text('recovered_at IS NULL'))
+    op.drop_table('alerts')
+    op.drop_index('alert_messages_alerts_idx', table_name='alert_messages', postgresql_using='gin')
+    op.drop_table('alert_messages')
     op.drop_table('accounts')
     # ### end Alembic commands ###

@@ -1,0 +1,213 @@
+"""What the checks claim about the brokers' answers beside the book, decided from rows: no Dagster, no database, no clock.
+
+Belongs here: one function a claim, from rows to a `Verdict`: how old the answers are, what they cannot have told, and where the broker's
+own figures are not ours. Does not belong here: claims about the book alone (verdicts), reading rows (store.claims).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from position_pipeline import show
+from position_pipeline.accounting.exact import plain
+from position_pipeline.accounting.valuation import AccountWorth, ValuedPosition, account_worth, ties
+from position_pipeline.defs.verdicts import Verdict, first_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    Row = Mapping[str, Any]
+    Silence = Callable[[Sequence[tuple[str, str]], datetime, datetime], timedelta]
+    """How much of the time between two moments counts, for what an account holds."""
+
+LONGEST_AGE = timedelta(hours=26)
+"""However closed the markets are: a schedule that runs around the clock is never silent for so long."""
+
+
+def positions_are_fresh(rows: Sequence[Row], now: datetime, stale_after: float, silence: Silence) -> Verdict:
+    """Every account's last proven answer is recent, by the broker's clock; closed markets and the broker's resets excuse, to a limit."""
+    aged = [(row, now - row["source_at"]) for row in rows]
+    limit = timedelta(seconds=stale_after)
+    late = [(row, age) for row, age in aged if age > limit and (age > LONGEST_AGE or silence(_kinds(row), row["source_at"], now) > limit)]
+    found = tuple({"account": row["account"], "last_answer": show.moment(row["source_at"]), "age": _hours(age)} for row, age in late)
+    excused = sum(1 for _, age in aged if age > limit) - len(late)
+    return Verdict(
+        passed=not late,
+        says=f"Positions are as old as {first_of(found, '{account}: {age}')}."
+        if late
+        else f"Every account was read within {_hours(limit)} ({len(rows)} accounts{_excused(excused)}).",
+        expected=f"accounts whose last proven answer is older than {_hours(limit)}: 0",
+        actual=f"accounts whose last proven answer is older than {_hours(limit)}: {len(late)}",
+        looked_at=len(rows),
+        offending=found,
+        evidence=tuple(
+            f"{row['account']}: the broker's last proven answer is of {show.moment(row['source_at'])} UTC. position-pipeline doctor shows "
+            "whether the broker can be reached, position-pipeline sync asks it now."
+            for row, _ in late
+        ),
+        mild=all(age <= LONGEST_AGE for _, age in late),
+    )
+
+
+def _kinds(row: Row) -> list[tuple[str, str]]:
+    return [(sec_type, currency) for sec_type, currency in row["kinds"]]
+
+
+def _excused(number: int) -> str:
+    return f", {number} of them older while what they hold could not be traded" if number else ""
+
+
+def _hours(age: timedelta) -> str:
+    minutes = int(age.total_seconds() // 60)
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
+
+
+def executions_have_no_gaps(
+    unlistened: Sequence[Row],
+    covered: Sequence[Row],
+    accounts: Sequence[Row],
+    tolerance: timedelta,
+    silence: Silence,
+) -> Verdict:
+    """No part of a trading day is without its executions: heard, listed later on that day, or told by a statement."""
+    kinds = {row["account"]: _kinds(row) for row in accounts}
+    gaps = [
+        (row["account"], since, upto)
+        for row in unlistened
+        for since, upto in _uncovered(row, [each for each in covered if each["account"] == row["account"]])
+        if silence(kinds.get(row["account"], ()), since, upto) > tolerance
+    ]
+    found = tuple({"account": account, "from": show.moment(since), "to": show.moment(upto)} for account, since, upto in gaps)
+    return Verdict(
+        passed=not gaps,
+        says=f"Executions may be missing: {first_of(found, '{account} from {from} to {to} UTC')}."
+        if gaps
+        else "Nothing was traded unheard: every trading day was listened to until its end, or a statement covers it.",
+        expected="times in which executions were neither listed nor covered by a statement: 0",
+        actual=f"times in which executions were neither listed nor covered by a statement: {len(gaps)}",
+        looked_at=len(unlistened),
+        offending=found,
+        evidence=tuple(
+            f"{account}: the broker lists the executions of its day only, and was not asked between {show.moment(since)} and "
+            f"{show.moment(upto)} UTC. If something was traded then, import a statement: position-pipeline import FILE"
+            for account, since, upto in gaps
+        ),
+        mild=True,
+    )
+
+
+def _uncovered(row: Row, covered: Iterable[Row]) -> list[tuple[datetime, datetime]]:
+    """The parts of a span that no statement covers."""
+    left = [(row["since"], row["upto"])]
+    for each in covered:
+        pieces = []
+        for since, upto in left:
+            pieces += [(since, min(upto, each["since"])), (max(since, each["upto"]), upto)]
+        left = [(since, upto) for since, upto in pieces if since < upto]
+    return left
+
+
+def fills_have_commissions(rows: Sequence[Row], executions: int) -> Verdict:
+    """Every fill has its commission within a day."""
+    found = tuple(
+        {"account": row["account"], "symbol": row["symbol"], "fill": row["execution_id"], "time": show.moment(row["time"])} for row in rows
+    )
+    return Verdict(
+        passed=not rows,
+        says=f"The commission has not come for {first_of(found, '{symbol} in {account} of {time}')}: their net P&L is not known."
+        if rows
+        else "Every fill that is older than a day has its commission.",
+        expected="fills without a commission after a day: 0",
+        actual=f"fills without a commission after a day: {len(rows)}",
+        looked_at=executions,
+        offending=found,
+        evidence=tuple(
+            f"{row['symbol']} in {row['account']}: fill {row['fill']}, {row['time']} UTC. A statement tells it: position-pipeline import"
+            for row in found
+        ),
+        mild=True,
+    )
+
+
+def realized_pnl_ties_to_broker(rows: Sequence[Row]) -> Verdict:
+    """Where the broker gives its own realised P&L of an execution, the closes that the execution made come to the same, to two cents."""
+    wrong = [row for row in rows if not ties(row["net_pnl"], row["broker_pnl"])]
+    found = tuple(
+        {
+            "account": row["account"],
+            "symbol": row["symbol"],
+            "fill": row["execution_id"],
+            "ours": plain(row["net_pnl"]),
+            "broker": plain(row["broker_pnl"]),
+        }
+        for row in wrong
+    )
+    return Verdict(
+        passed=not wrong,
+        says=f"Realised P&L is not the broker's: {first_of(found, '{symbol} in {account}: ours {ours}, broker {broker}')}."
+        if wrong
+        else f"Realised P&L is the broker's own, to two cents ({len(rows)} executions).",
+        expected="executions whose closes are not what the broker says: 0",
+        actual=f"executions whose closes are not what the broker says: {len(wrong)}",
+        looked_at=len(rows),
+        offending=found,
+        evidence=tuple(
+            f"{row['symbol']} in {row['account']}: off by {plain(row['gap'])} {row['currency']}. "
+            f"position-pipeline explain {row['execution_id']} shows the lots and the arithmetic."
+            for row in wrong
+        ),
+    )
+
+
+def broker_cost_is_explained(breaks: Sequence[Row], compared: int) -> Verdict:
+    """Where the broker's average is not ours, the method or the fees explain it."""
+    found = tuple({"account": row["account"], "symbol": row["symbol"], "since": show.moment(row["first_seen_at"])} for row in breaks)
+    return Verdict(
+        passed=not breaks,
+        says=f"The broker's cost is not explained for {first_of(found, '{symbol} in {account}')}."
+        if breaks
+        else f"The broker's average of every position is ours, or its method explains the difference ({compared} positions).",
+        expected="positions whose cost at the broker nothing explains: 0",
+        actual=f"positions whose cost at the broker nothing explains: {len(breaks)}",
+        looked_at=compared,
+        offending=found,
+        evidence=tuple(f"{row['symbol']} in {row['account']}: {row['evidence']}" for row in breaks),
+        mild=True,
+    )
+
+
+def portfolio_value_adds_up(values: Sequence[Row], positions: Sequence[Row]) -> Verdict:
+    """Cash and the book's positions at the broker's prices come to the broker's own NetLiquidation, to 2 % of the positions' value."""
+    worths = [(row["account"], _worth(row, positions)) for row in values]
+    known = [(account, worth) for account, worth in worths if worth]
+    wrong = [(account, worth) for account, worth in known if not worth.adds_up]
+    found = tuple(
+        {"account": account, "off_by": _money(worth.gap, worth), "broker": _money(worth.net_liquidation, worth)} for account, worth in wrong
+    )
+    return Verdict(
+        passed=not wrong,
+        says=f"Cash and positions do not come to the account's value: {first_of(found, '{account} is off by {off_by} of {broker}')}."
+        if wrong
+        else f"Cash and positions come to the broker's net liquidation value ({len(known)} of {len(values)} accounts can be added up).",
+        expected="accounts whose cash and positions are not their net liquidation value: 0",
+        actual=f"accounts whose cash and positions are not their net liquidation value: {len(wrong)}",
+        looked_at=len(known),
+        offending=found,
+        evidence=tuple(
+            f"{account}: cash {_money(worth.cash, worth)}, positions {_money(worth.positions, worth)}; tolerated are "
+            f"{_money(worth.tolerance, worth)}. A missing position or a wrong price does this: position-pipeline breaks shows the first."
+            for account, worth in wrong
+        ),
+        mild=True,
+    )
+
+
+def _worth(row: Row, positions: Sequence[Row]) -> AccountWorth | None:
+    mine = [ValuedPosition(p["sec_type"], p["currency"], p["market_value"]) for p in positions if p["account"] == row["account"]]
+    return account_worth(row["values"], mine)
+
+
+def _money(amount: Any, worth: AccountWorth) -> str:
+    return f"{show.money(amount)} {worth.currency}"

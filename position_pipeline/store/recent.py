@@ -1,0 +1,67 @@
+"""The recent past of an account, as reconciliation asks for it: what a difference may be explained by.
+
+Belongs here: reading it. Does not belong here: which explanation is right (accounting.reconciliation). Only what concerns the instruments
+in question is read, so that it costs what has changed and not what is held.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from position_pipeline.accounting.circumstances import Recent
+from position_pipeline.store import queries, rows
+from position_pipeline.store.register import account_values, as_standing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from decimal import Decimal
+
+    from position_pipeline.accounting.model import Fill, Snapshot
+    from position_pipeline.store.connection import Connection, Row
+
+SQL = queries.load("breaks")
+
+LOOKED_BACK = timedelta(days=10)
+"""Over a long weekend, and the days that a broker takes to book an option's end. What stands is looked at from before it began."""
+
+
+def answer_before(connection: Connection, snapshot: Snapshot) -> Row | None:
+    """The last proven answer before this one: its id, taken_at and values."""
+    return connection.one(SQL["answer_before"], {"account": snapshot.account, "at": snapshot.taken_at})
+
+
+def related(connection: Connection, instruments: Iterable[str]) -> list[str]:
+    """Some instruments, the options on them, and what they are options on."""
+    return [row["instrument"] for row in connection.rows(SQL["related"], {"instruments": sorted(instruments)})]
+
+
+def load(connection: Connection, snapshot: Snapshot, concerned: Sequence[str], standing: Sequence[Row], before: Row | None) -> Recent:
+    """What may explain differences in the instruments `concerned`."""
+    began = [row["agreed_at"] for row in standing if row["agreed_at"] is not None]
+    since = min([snapshot.taken_at - LOOKED_BACK, *began])
+    values = {"account": snapshot.account, "broker": snapshot.broker, "instruments": list(concerned), "since": since}
+    return Recent(
+        fills=tuple(rows.fill(row) for row in connection.rows(SQL["recent_fills"], values)),
+        corrected=_corrected(connection, values),
+        standing=tuple(map(as_standing, standing)),
+        elsewhere=_elsewhere(connection, values),
+        values=account_values(before["values"] if before else None),
+        proven_before=before["taken_at"] if before else None,
+        prices={row["instrument"]: row["market_price"] for row in connection.rows(SQL["known_prices"], values)},
+    )
+
+
+def _corrected(connection: Connection, values: dict[str, object]) -> tuple[tuple[Fill, Fill], ...]:
+    """Each earlier revision of a fill beside the one that is believed."""
+    found = map(rows.fill, connection.rows(SQL["recent_corrections"], values))
+    by_fill = [list(several) for _, several in groupby(found, key=lambda fill: fill.execution_id)]
+    return tuple((earlier, several[-1]) for several in by_fill for earlier in several[:-1])
+
+
+def _elsewhere(connection: Connection, values: dict[str, object]) -> dict[str, tuple[tuple[str, Decimal], ...]]:
+    found: dict[str, list[tuple[str, Decimal]]] = {}
+    for row in connection.rows(SQL["differences_elsewhere"], values):
+        found.setdefault(row["instrument"], []).append((row["account"], row["difference"]))
+    return {instrument: tuple(several) for instrument, several in found.items()}

@@ -1,0 +1,299 @@
+"""Holding a proven answer of a broker against the book, in the caller's transaction: what differs is looked into, and written down.
+
+Belongs here: what is read for `accounting.reconciliation`, and carrying out what it says - marks, adjustments, the register. Does not
+belong here: the verdicts themselves, and the rows of the register (register.py).
+
+Most answers say nothing new: then both sides are compared and the marks are written, and nothing else is read. Only where something
+differs, or a break stands, is there a closer look, and it reads no more than what concerns those instruments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from position_pipeline.accounting.arrivals import STATEMENT_SOURCES
+from position_pipeline.accounting.causes.scene import COST_SHARE
+from position_pipeline.accounting.circumstances import BookSide, Policy
+from position_pipeline.accounting.costs import cost_break
+from position_pipeline.accounting.exact import ZERO
+from position_pipeline.accounting.model import Break, BreakClass, Holding, Method, Subject
+from position_pipeline.accounting.reconciliation import NOT_BOOKED, reconcile
+from position_pipeline.store import book, cost_books, queries, recent, register
+from position_pipeline.store.marking import mark, names_of
+from position_pipeline.store.withdrawing import OURSELVES, another_id, is_doubted, withdraw_contradicted, withdraw_doubted, withdraw_idle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from position_pipeline.accounting.circumstances import Reconciliation, Standing
+    from position_pipeline.accounting.model import Instrument, Snapshot
+    from position_pipeline.store.book import Change
+    from position_pipeline.store.connection import Connection, Row
+
+SQL = queries.load("sync")
+BOOK = queries.load("book")
+BREAKS = queries.load("breaks")
+
+STATEMENT = "Import a statement that covers the time since the last agreement: position-pipeline import FILE"
+"""What helps where nothing else is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What reconciling did: positions that it changed, instruments whose broker side changed, all that are held by either side, and
+    what became of the breaks, by their ids. `refused` are adjustments that could not be booked, as (symbol, reason).
+    """
+
+    changes: Mapping[str, Change] = field(default_factory=dict)
+    marked: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
+    opened: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    resolved: tuple[str, ...] = ()
+    open_breaks: int = 0
+    refused: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_news(self) -> bool:
+        """Whether anybody who watches has to look again."""
+        return bool(self.changes or self.marked or self.opened or self.changed or self.resolved)
+
+
+def reconcile_account(connection: Connection, snapshot: Snapshot, instruments: Sequence[Instrument], policy: Policy) -> Reconciled:
+    """Compare a proven snapshot with the book, and mark, adjust, and keep the register. The caller holds a transaction."""
+    at = book.lock_account(connection, snapshot.account)
+    account = connection.one(BOOK["account"], {"account": snapshot.account})
+    assert account is not None, "an account is added before it is reconciled"
+    kinds = {instrument.id: instrument for instrument in instruments}
+    snapshot = _positions_only(snapshot, kinds)
+    withdraw_idle(connection, snapshot.account, at)
+    sides = _sides(connection, snapshot.account)
+    standing = register.standing(connection, snapshot.account)
+    first = account["first_proven_at"] is None
+    unmet = frozenset() if first else _unmet(connection, snapshot, sides, kinds)
+    if first or unmet or standing or not _agrees(snapshot, sides, kinds) or is_doubted(connection, snapshot.account, snapshot.unread):
+        look = _CloserLook(connection, snapshot, instruments, at)
+        done, sides = look.carry_out(sides, standing, policy, first=first, unmet=unmet)
+    else:
+        done = Reconciled()
+    marked = mark(connection, snapshot, sides)
+    connection.execute(SQL["mark_account"], {"account": snapshot.account, "at": snapshot.taken_at})
+    held = {instrument for instrument, row in sides.items() if row["quantity"]} | {h.instrument for h in snapshot.holdings if h.quantity}
+    return replace(done, marked=marked, held=frozenset(held - snapshot.unread))
+
+
+def joined(first: Mapping[str, Change], then: Mapping[str, Change]) -> dict[str, Change]:
+    """Two changes of one position in a row are one."""
+    both = {i: replace(change, before=first[i].before, is_new=first[i].is_new) for i, change in then.items() if i in first}
+    return {**first, **then, **both}
+
+
+def _sides(connection: Connection, account: str) -> dict[str, Row]:
+    values = {"account": account, "not_booked": sorted(NOT_BOOKED)}
+    return {row["instrument"]: row for row in connection.rows(SQL["book_side"], values)}
+
+
+def _positions_only(snapshot: Snapshot, kinds: Mapping[str, Instrument]) -> Snapshot:
+    kept = tuple(h for h in snapshot.holdings if kinds[h.instrument].sec_type not in NOT_BOOKED)
+    return snapshot if len(kept) == len(snapshot.holdings) else replace(snapshot, holdings=kept)
+
+
+def _agrees(snapshot: Snapshot, sides: Mapping[str, Row], kinds: Mapping[str, Instrument]) -> bool:
+    """Whether everything could be read, and both sides hold the same of it at about the same cost."""
+    if snapshot.errors or snapshot.unread or _differing(snapshot, sides):
+        return False
+    apart = (h for h in snapshot.holdings if h.instrument in sides and not _costs_the_same(sides[h.instrument], h))
+    return not any(cost_break(snapshot, _side(h.instrument, sides[h.instrument]), h, kinds[h.instrument]) for h in apart)
+
+
+def _costs_the_same(row: Row, holding: Holding) -> bool:
+    """Whether it needs no closer look that both costs agree: so it is with most, and there may be ten thousand."""
+    cost, average = row["cost"], holding.average_price
+    if cost is None or average is None:
+        return True
+    return bool(abs(average * row["quantity"] * row["multiplier"] - cost) <= abs(cost) * COST_SHARE)
+
+
+def _side(instrument: str, row: Row, ground: Mapping[str, Any] = MappingProxyType({})) -> BookSide:
+    """The book's side of one instrument; `ground` is what it rests on."""
+    return BookSide(
+        quantity=row["quantity"],
+        cost=row["cost"],
+        open_commission=row["open_commission"],
+        method=Method(row["method"]),
+        costs=cost_books.known(row) if row["other_costs"] else {},
+        before=_before(instrument, row),
+        opened_at=row["opened_at"],
+        **ground,
+    )
+
+
+def _differing(snapshot: Snapshot, sides: Mapping[str, Row]) -> set[str]:
+    """The instruments of which both sides do not hold the same; what could not be read is not among them."""
+    theirs = {holding.instrument: holding.quantity for holding in snapshot.holdings}
+    found = {instrument for instrument, row in sides.items() if row["quantity"] != theirs.get(instrument, ZERO)}
+    found.update(instrument for instrument, quantity in theirs.items() if quantity and instrument not in sides)
+    return found - snapshot.unread
+
+
+def _unmet(connection: Connection, snapshot: Snapshot, sides: Mapping[str, Row], kinds: Mapping[str, Instrument]) -> frozenset[str]:
+    """Holdings that first contact could not read, and that no sync has read since: this is first contact for them."""
+    row = connection.one(SQL["unread_at_first"], {"account": snapshot.account})
+    if row is None or not row["symbols"]:
+        return frozenset()
+    met = {instrument for instrument, side in sides.items() if side["broker_quantity"] is not None}
+    unread, known = set(row["symbols"]), set(row["unread"])
+    held = {h.instrument for h in snapshot.holdings} | set(sides)
+    kinds = {**book.described(connection, held - met), **kinds}
+    return frozenset(i for i in held - met if i in known or not unread.isdisjoint(names_of(i, kinds[i].symbol)))
+
+
+@dataclass(frozen=True, slots=True)
+class _CloserLook:
+    """What is done where an answer and the book differ, or a break stands. `at` is when the account's turn came."""
+
+    connection: Connection
+    snapshot: Snapshot
+    instruments: Sequence[Instrument]
+    at: datetime
+
+    @property
+    def account(self) -> str:
+        return self.snapshot.account
+
+    def carry_out(
+        self, sides: dict[str, Row], standing: list[Row], policy: Policy, *, first: bool, unmet: frozenset[str]
+    ) -> tuple[Reconciled, dict[str, Row]]:
+        """(what was done, both sides after it)."""
+        connection, snapshot = self.connection, self.snapshot
+        withdrawn = self._withdrawn(sides)
+        if withdrawn:
+            sides = _sides(connection, self.account)
+        standing = register.standing(connection, self.account)
+        before = recent.answer_before(connection, snapshot)
+        verdict, back = self._fresh(self._verdict(sides, standing, before, policy, first=first, unmet=unmet), standing, before)
+        booked = (
+            book.record(connection, self.account, (), verdict.adjustments, self.instruments) if verdict.adjustments else book.Recorded()
+        )
+        if self._make_room(verdict, sides) or booked.changes:
+            sides = _sides(connection, self.account)
+        verdict = self._told(verdict, sides, back)
+        kept = register.keep(connection, snapshot, standing, verdict, before["id"] if before else None)
+        changes = joined(withdrawn, booked.changes)
+        done = Reconciled(changes, opened=kept.opened, changed=kept.changed, resolved=kept.resolved, refused=booked.refused)
+        return replace(done, open_breaks=kept.open), sides
+
+    def _withdrawn(self, sides: Mapping[str, Row]) -> Mapping[str, Change]:
+        """Take back what was inferred and has no reason to be there any more; the positions that changed by it."""
+        theirs = {holding.instrument: holding.quantity for holding in self.snapshot.holdings}
+        explained = withdraw_doubted(self.connection, self.account, theirs, self.snapshot.unread, self.at)
+        differing = _differing(self.snapshot, _sides(self.connection, self.account) if explained else sides)
+        return joined(explained, withdraw_contradicted(self.connection, self.account, theirs, differing, self.at))
+
+    def _verdict(
+        self, sides: Mapping[str, Row], standing: Sequence[Row], before: Row | None, policy: Policy, *, first: bool, unmet: frozenset[str]
+    ) -> Reconciliation:
+        differing = _differing(self.snapshot, sides)
+        concerned = differing | {row["instrument"] for row in standing if row["instrument"] is not None}
+        concerned.update(recent.related(self.connection, concerned))
+        kinds = {**book.described(self.connection, concerned | self.snapshot.unread), **{i.id: i for i in self.instruments}}
+        past = recent.load(self.connection, self.snapshot, sorted(concerned), standing, before)
+        ours = self._book(sides, to_the_ground=first or bool(unmet))
+        past = replace(past, standing=tuple(self._as_it_is(each, ours) for each in past.standing))
+        for holding in self.snapshot.holdings:
+            mine = ours.get(holding.instrument)
+            if mine is not None and mine.quantity == holding.quantity and not _costs_the_same(sides[holding.instrument], holding):
+                ours[holding.instrument] = cost_books.completed(self.connection, self.snapshot, mine, holding, kinds[holding.instrument])
+        return reconcile(ours, self.snapshot, kinds, first_contact=first, unmet=unmet, recent=past, policy=policy)
+
+    def _as_it_is(self, one: Standing, ours: Mapping[str, BookSide]) -> Standing:
+        """A break with what it is by now: both sides may trade on while they differ by the same, and what differs otherwise is new."""
+        if one.adopted or one.instrument is None or one.instrument not in ours or one.subject is not Subject.QUANTITY:
+            return one
+        held = {holding.instrument: holding.quantity for holding in self.snapshot.holdings}
+        mine, theirs = ours[one.instrument].quantity, held.get(one.instrument, ZERO)
+        if register.difference(one.book_quantity, one.broker_quantity) != register.difference(mine, theirs):
+            return replace(one, first_seen_at=self.snapshot.taken_at, seen=0, dismissed=False)
+        return replace(one, book_quantity=mine, broker_quantity=theirs) if one.dismissed else one
+
+    def _book(self, sides: Mapping[str, Row], *, to_the_ground: bool) -> dict[str, BookSide]:
+        """The book's side; what it rests on matters only at first contact."""
+        values = {"account": self.account, "statements": sorted(STATEMENT_SOURCES)}
+        found = self.connection.rows(SQL["what_it_rests_on"], values) if to_the_ground else ()
+        ground = {row.pop("instrument"): row for row in found}
+        return {instrument: _side(instrument, row, ground.get(instrument, {})) for instrument, row in sides.items()}
+
+    def _fresh(self, verdict: Reconciliation, standing: Iterable[Row], before: Row | None) -> tuple[Reconciliation, dict[str, str]]:
+        """(the verdict without what a person has to decide, why by instrument).
+
+        Where a person has taken something back, we book nothing until both sides have agreed again: the difference stands, and the person
+        decides. What we took back ourselves is booked again under another id, because one that was taken back stays so.
+        """
+        entries = verdict.adjustments
+        if not entries:
+            return verdict, {}
+        values = {"account": self.account, "instruments": sorted({entry.instrument for entry in entries}), "ourselves": OURSELVES}
+        agreed = {row["instrument"]: row["agreed_at"] for row in standing if row["subject"] == Subject.QUANTITY}
+        last = before["taken_at"] if before else None
+        back = {
+            row["instrument"]: f"{row['reversed_by']} took {row['id']} back: {row['reversed_why']}"
+            for row in self.connection.rows(BREAKS["taken_back_by_people"], values)
+            if (since := agreed.get(row["instrument"], last)) is None or row["reversed_at"] > since
+        }
+        ids = {entry.id for entry in entries if entry.instrument in back} | {e.takes_from for e in entries if e.instrument in back}
+        gone = [entry for entry in entries if {entry.id, entry.takes_from or entry.id} & ids]
+        kept = another_id(self.connection, self.account, [entry for entry in entries if entry not in gone])
+        why = {entry.instrument: back.get(entry.instrument, "it belongs to what a person took back") for entry in gone}
+        return replace(verdict, adjustments=tuple(kept)), why
+
+    def _make_room(self, verdict: Reconciliation, sides: Mapping[str, Row]) -> bool:
+        """Flat positions for what only the broker holds, so that its quantity is shown beside our zero."""
+        known = {instrument.id: instrument for instrument in self.instruments}
+        booked = {entry.instrument for entry in verdict.adjustments}
+        strangers = {h.instrument for h in self.snapshot.holdings if h.quantity} - set(sides) - booked - self.snapshot.unread
+        book.make_room(self.connection, self.account, [known[instrument] for instrument in sorted(strangers)])
+        return bool(strangers)
+
+    def _told(self, verdict: Reconciliation, sides: Mapping[str, Row], back: Mapping[str, str]) -> Reconciliation:
+        """The verdict, with a break for every difference that it meant to end and that is there all the same."""
+        told = {each.instrument for each in verdict.breaks if each.subject is Subject.QUANTITY}
+        left = _differing(self.snapshot, sides) - told
+        meant = {each.instrument: each for each in verdict.resolved if each.instrument in left}
+        evidence = {entry.instrument: entry.evidence for entry in verdict.adjustments}
+        breaks = [
+            meant[instrument] if instrument in meant else self._unended(instrument, sides[instrument], evidence.get(instrument, ""))
+            for instrument in sorted(left)
+        ]
+        return replace(
+            verdict,
+            breaks=tuple(_not_booked(each, back.get(each.instrument or "")) for each in (*verdict.breaks, *breaks)),
+            resolved=tuple(each for each in verdict.resolved if each.instrument not in left),
+        )
+
+    def _unended(self, instrument: str, side: Row, evidence: str) -> Break:
+        theirs = {holding.instrument: holding.quantity for holding in self.snapshot.holdings}
+        return Break(
+            account=self.account,
+            instrument=instrument,
+            subject=Subject.QUANTITY,
+            cls=BreakClass.UNKNOWN,
+            book_quantity=side["quantity"],
+            broker_quantity=theirs.get(instrument, ZERO),
+            evidence=f"What was booked for it does not end it. {evidence}".strip(),
+            proposal=STATEMENT,
+        )
+
+
+def _not_booked(each: Break, why: str | None) -> Break:
+    """The break, with why what would explain it is not booked."""
+    return replace(each, evidence=f"{each.evidence} It was not booked: {why}") if why and each.subject is Subject.QUANTITY else each
+
+
+def _before(instrument: str, row: Row) -> Holding | None:
+    """The broker's side as the last proven snapshot gave it; None where none has named the instrument."""
+    if row["broker_quantity"] is None:
+        return None
+    return Holding(instrument, row["broker_quantity"], row["broker_average_price"], market_price=row["market_price"])
