@@ -41,6 +41,7 @@ NEXT_ANSWER = timedelta(minutes=6)
 
 ELSEWHERE = {
     "quantities_match_broker": "quantity",
+    "positions_are_explained": "adopted",
     "portfolio_value_adds_up": "quantity",
     "broker_cost_is_explained": "cost",
     "positions_are_fresh": "stale",
@@ -295,6 +296,8 @@ def told_elsewhere(troubles: Iterable[Trouble], breaks: Iterable[Row], stale: It
     for row in breaks:
         if row["subject"] != "quantity" or row["book_quantity"] != row["broker_quantity"]:
             found[row["subject"]].add(row["account"])
+        if row["adopted"]:
+            found["adopted"].add(row["account"])
     found["stale"] = {account for each in stale for account in each.accounts}
     return [replace(each, quiet=True) if _told_by(each, found) else each for each in troubles]
 

@@ -144,7 +144,7 @@ def _alerts(settings: Settings) -> str:
         raise ValueError("; ".join(wrong))
     if not channels:
         return "no channel is set, so alerts are only listed: position-pipeline alerts"
-    return f"{', '.join(channel.name for channel in channels)} are understood"
+    return f"{', '.join(channel.name for channel in channels)} {'is' if len(channels) == 1 else 'are'} understood"
 
 
 def _brokers(settings: Settings) -> list[Check]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from position_pipeline.show import age, counted, moment, money, number, quantity, some, table, worth
+from position_pipeline.show import age, counted, moment, money, number, quantity, say, some, table, worth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ def one_break(row: Row) -> list[str]:
         *[f"  Sign: {sign}" for sign in row["signs"]],
         *([f"Proposal: {row['proposal']}"] if row["proposal"] else []),
         *[f"  It would write: {_entry(entry)}" for entry in row["proposed"] if row["status"] != "resolved"],
-        *([f"The book follows the broker by the adjustment {row['adopted']}."] if row["adopted"] else []),
+        *([f"The book follows the broker by the adjustment {row['adopted']}."] if row["adopted"] and row["status"] != "resolved" else []),
         *([f"Of the same cause: {some(row['same_cause'])}"] if row["same_cause"] else []),
         "History:",
         *[f"  {moment(datetime.fromisoformat(at))}  {what}" for at, what in row["history"]],
@@ -82,9 +82,12 @@ def adjustments(where: Console, rows: Sequence[Row]) -> None:
         ("Price", "spare number", lambda row: number(row["price"])),
         ("Source", "spare word", lambda row: row["source"]),
         ("State", "spare word", _state),
-        ("Id", "word", lambda row: row["id"]),
     ]
     table(where, "Adjustments", columns, rows, "The book has no adjustments: it is made of fills alone.")
+    # Ids are long and have to be copied whole, so they are no column; nobody wants a line for each opening balance.
+    say(where, [f"{row['kind']} of {row['symbol']}, {row['account']}: {row['id']}" for row in rows if row["kind"] != "opening_balance"])
+    if rows:
+        say(where, ["position-pipeline adjustments reverse ID --why TEXT takes one back; --json has the ids of all."])
 
 
 def _state(row: Row) -> str:

@@ -79,6 +79,7 @@ def stream(row: show.Row) -> show.Row:
         "gap_open": row["gap_opened_at"] is not None,
         "gap_opened_at": row["gap_opened_at"],
         "gap_cause": row["gap_cause"],
+        "gap_healed_at": row["gap_healed_at"],
     }
 
 
@@ -113,11 +114,19 @@ def _hears(row: show.Row) -> str:
     name = row["connection"]
     if not row["listening"]:
         return f"Nobody listens to {name}: position-pipeline up does, position-pipeline listen alone."
-    gap = f" A gap is open since {show.moment(row['gap_opened_at'])} UTC: {row['gap_cause']}" if row["gap_open"] else ""
+    gap = _gap(row) if row["gap_open"] else ""
     if not row["connected"]:
         return f"Not connected to {name}. {row['detail']}{gap}"
     heard = f"last event {show.moment(row['last_event_at'])} UTC" if row["last_event_at"] else "no event yet"
     return f"Listening to {name}: {heard}.{gap}"
+
+
+def _gap(row: show.Row) -> str:
+    """A gap that a sync has made good stays open while a difference that was found then does."""
+    since = show.moment(row["gap_opened_at"])
+    if row["gap_healed_at"] is None:
+        return f" A gap is open since {since} UTC: {row['gap_cause']}"
+    return f" A sync has looked for what was missed since {since} UTC, and a difference that it found is open: position-pipeline breaks"
 
 
 def _next(found: dict[str, Any]) -> str:

@@ -247,8 +247,8 @@ def _wait_for_ui(supervisord: subprocess.Popen[bytes], port: int, home: Path) ->
             show.say(
                 show.console(),
                 [
-                    f"Ready. Open http://{HOST}:{port} in a browser; the first sync starts within seconds, then every 5 minutes.",
-                    "In another terminal: position-pipeline positions, closes, breaks, status. Ctrl-C here stops everything.",
+                    f"Ready. Open http://{HOST}:{port} in a browser; the first sync starts within seconds.",
+                    "In another terminal: position-pipeline status, positions, closes, breaks. Ctrl-C here stops everything.",
                 ],
             )
             return

@@ -223,9 +223,11 @@ class SyncPass:
 
     def _reconcile(self, part: AccountPass) -> None:
         assert part.snapshot is not None
+        assert self.captured is not None
         own = part.recorded.fills if part.recorded else 0
         instruments = self._instruments(part.snapshot.holdings)
-        part.reconciled = self.store.reconcile(part.snapshot, instruments, self.policy, known=part.known, own=own)
+        listed = {fill.execution_id for fill in self.captured.fills if fill.account == part.account}
+        part.reconciled = self.store.reconcile(part.snapshot, instruments, self.policy, known=part.known, own=own, listed=listed)
         self._keep_refused([(part.account, *row) for row in part.reconciled.refused])
 
     def _instruments(self, rows: Sequence[Holding | Fill]) -> list[Instrument]:
@@ -270,9 +272,7 @@ def sync(
     """Capture, record and reconcile the named accounts, or all, over several brokers; one result an account."""
     results: list[SyncResult] = []
     for broker, mine in shared_out(store, brokers, accounts):
-        with SyncPass(
-            store, broker, mine, trigger=trigger, timeout=timeout, cost_method=cost_method, policy=policy, wait=wait
-        ) as one:
+        with SyncPass(store, broker, mine, trigger=trigger, timeout=timeout, cost_method=cost_method, policy=policy, wait=wait) as one:
             one.reconcile()
         results += one.results
     return results

@@ -433,6 +433,8 @@ def test_a_warning_is_told_as_one():
     [
         ("quantities_match_broker", [difference()], True),
         ("portfolio_value_adds_up", [difference()], True),  # what is missing is missing in the value
+        ("positions_are_explained", [difference(adopted="adopted:1", book_quantity=Decimal(95))], True),
+        ("positions_are_explained", [difference()], False),
         ("broker_cost_is_explained", [difference()], False),
         ("broker_cost_is_explained", [difference(subject="cost")], True),
         ("quantities_match_broker", [difference(account="U2")], False),

@@ -157,6 +157,14 @@ def test_a_stream_that_is_heard_says_so_and_its_open_gap_too(database):
     assert "Listening to ibkr: no event yet. A gap is open since 2026-11-20 15:02:30 UTC: the connection was dropped." in said
 
 
+def test_a_gap_that_a_sync_has_made_good_says_why_it_is_still_open(database):
+    streamed(database)
+    with Store(database) as store:
+        store.streaming.heal_gap("ibkr", {})
+        said = status.lines(status.status(load({}), store, NOW))
+    assert any(line.endswith("2026-11-20 15:02:30 UTC, and a difference that it found is open: position-pipeline breaks") for line in said)
+
+
 def test_a_stream_that_is_not_connected_says_why(database):
     found = streamed(database, state="waiting", detail="Nothing listens there.")
     assert found["accounts"][0]["connected"] is False

@@ -104,6 +104,25 @@ def test_the_first_pass_takes_the_account_in_and_creates_its_positions(store):
     assert (account["base_currency"], account["connection"], account["positions"]) == ("USD", BROKER, 2)
 
 
+def test_a_fill_that_the_listener_heard_of_just_after_the_first_answer_is_no_part_of_what_was_held_before(store):
+    """The answer of 3600 has 10 AAPL; 2 more are bought in its second, recorded before the answer is looked at, and not listed with it."""
+    store.add_account(ACCOUNT, "ibkr", connection=BROKER)
+    store.record(ACCOUNT, [buy(AAPL, 2, 101, at=3600)], (), EVERYTHING)
+    run(store, FakeBroker(capture(HELD)))
+    assert book_of(store) == {"AAPL": 12, "KO": 5}
+    fills = (buy(AAPL, 2, 101, at=3600),)
+    result = only(run(store, FakeBroker(capture(snapshot(holding(AAPL, 12, 100), holding(KO, 5, 60), at=3900), fills=fills))))
+    assert (result.open_breaks, book_of(store)) == (0, {"AAPL": 12, "KO": 5})
+
+
+def test_a_fill_that_is_listed_with_the_first_answer_is_a_part_of_what_it_holds(store):
+    store.add_account(ACCOUNT, "ibkr", connection=BROKER)
+    fills = (buy(AAPL, 2, 101, at=3600),)
+    store.record(ACCOUNT, fills, (), EVERYTHING)
+    run(store, FakeBroker(capture(HELD, fills=fills)))
+    assert book_of(store) == {"AAPL": 10, "KO": 5}
+
+
 def test_nothing_new_is_unchanged(met):
     result = only(run(met, FakeBroker(capture(HELD))))
     assert (result.outcome, result.created, result.updated, result.closed, result.unchanged) == ("unchanged", (), (), (), 2)

@@ -213,7 +213,7 @@ def _break(scene: Scene, it: Difference, cls: BreakClass, verdict: Verdict | Non
         book_quantity=it.book,
         broker_quantity=it.broker,
         evidence=" ".join([*sentences, consequence]),
-        proposal=IMPORT if verdict is None else verdict.proposal,
+        proposal=_what_helps(scene, it, cls) if verdict is None else verdict.proposal,
         signs=() if verdict is None else verdict.signs,
         proposed=() if verdict is None else verdict.proposed,
         cause=f"{cls}:{scene.snapshot.account}:{','.join(covered)}:{min(scene.differences[each].began_at for each in covered).isoformat()}",
@@ -221,3 +221,10 @@ def _break(scene: Scene, it: Difference, cls: BreakClass, verdict: Verdict | Non
         impact=impact,
         impact_currency=currency,
     )
+
+
+def _what_helps(scene: Scene, it: Difference, cls: BreakClass) -> str:
+    """While a fill may still come, waiting does."""
+    if cls is not BreakClass.TIMING:
+        return IMPORT
+    return f"Wait until {it.began_at + scene.policy.window:%H:%M} UTC. If it stands then: {IMPORT[0].lower()}{IMPORT[1:]}"

@@ -88,7 +88,7 @@ def trade_executions(sync: dg.ResourceParam[SyncSession]) -> Made:
             group_name="book",
             kinds=KINDS,
             metadata=metadata.about_table("position_events"),
-            description="One row is one step in the life of a position: opened, increased, reduced, closed, flipped.",
+            description="One row is one step in the life of a position: opened, increased, reduced, closed, flipped, split, expired, ...",
         ),
     ],
 )
@@ -106,7 +106,10 @@ def book(sync: dg.ResourceParam[SyncSession]) -> Iterator[Made]:
 def no_account_left(reasons: Iterable[tuple[str, str]]) -> dg.Failure:
     """The end of a step in which every account failed: which, what happened, what to do. A retry within the run would meet the same."""
     nobody = "The brokers list no account. Check the login, and its rights."
-    lines = [verdicts.named(account, reason) for account, reason in reasons] or [nobody]
+    accounts: dict[str, list[str]] = {}
+    for account, reason in reasons:
+        accounts.setdefault(reason, []).append(account)
+    lines = [verdicts.named(", ".join(each), reason) for reason, each in accounts.items()] or [nobody]
     return dg.Failure(
         description="No account could be synced; every position stays as it was. " + " ".join(lines),
         metadata={"accounts": dg.MetadataValue.md("\n".join(f"- {metadata.cut(line)}" for line in lines))},

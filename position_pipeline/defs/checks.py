@@ -53,6 +53,13 @@ def quantities_match_broker(sync: SyncSession) -> Verdict:
     return verdicts.quantities_match_broker(read.disagreements(), compared=len(read.positions()))
 
 
+@claim(asset="reconciled_positions")
+def positions_are_explained(sync: SyncSession) -> Verdict:
+    """No position rests on the broker's list alone: what the book adopted from it has been explained since, or accepted by a person."""
+    read = sync.store.read
+    return verdicts.positions_are_explained([row for row in read.breaks() if row["adopted"]], compared=len(read.positions()))
+
+
 @claim(asset="partial_close_pnl", blocking=True)
 def cash_identity_holds(sync: SyncSession) -> Verdict:
     """Net realised P&L less remaining cost and commissions equals the cash received: exactly, for each account and instrument."""
@@ -105,6 +112,12 @@ def executions_have_no_gaps(sync: SyncSession) -> Verdict:
     claims, after, limit = sync.store.claims, ago(days=30), timedelta(seconds=sync.stale_after)
     unlistened, covered = claims.unlistened(after, limit), claims.covered(after)
     return verdicts_of_answers.executions_have_no_gaps(unlistened, covered, claims.last_proven(), limit, open_time)
+
+
+@claim(asset="trade_executions")
+def streams_are_whole(sync: SyncSession) -> Verdict:
+    """Every listener lives and hears its broker, and what it may have missed was made good; a moment's loss is none."""
+    return verdicts_of_answers.streams_are_whole(sync.store.streaming.streams(), ago(), sync.stale_after)
 
 
 @claim(asset="reconciled_positions")

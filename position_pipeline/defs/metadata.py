@@ -28,7 +28,7 @@ MOST_ROWS = 20
 """Rows of a table in the UI, which draws every row and neither sorts nor pages, and cuts off what is wider than the page:
 so few columns too."""
 
-LONGEST_TEXT = 500
+LONGEST_TEXT = 800
 """Characters of one cell or reason: huge metadata freezes the UI."""
 
 

@@ -107,6 +107,23 @@ def quantities_match_broker(disagreements: Sequence[Mapping[str, Any]], compared
     )
 
 
+def positions_are_explained(adopted: Sequence[Mapping[str, Any]], compared: int) -> Verdict:
+    """Nothing that the book adopted from the broker's list is still without a fill, a statement or a person that explains it."""
+    found = tuple({**_disagreement({**row, "quantity": row["book_quantity"]}), "class": row["class"]} for row in adopted)
+    return Verdict(
+        passed=not adopted,
+        says=f"The book follows the broker, and nothing explains why: {first_of(found, '{symbol} in {account}, {book} since {since}')}."
+        if adopted
+        else f"No position rests on the broker's list alone ({compared} open positions).",
+        expected="positions that rest on the broker's list alone: 0",
+        actual=f"positions that rest on the broker's list alone: {len(adopted)}",
+        looked_at=compared,
+        offending=found,
+        evidence=tuple(f"{_evidence(row)} position-pipeline breaks show {row['id']}" for row in adopted),
+        mild=True,
+    )
+
+
 def first_of(rows: Sequence[Mapping[str, str]], words: str) -> str:
     """The first three rows, each in the given words, and how many more there are."""
     first = "; ".join(words.format_map(row) for row in rows[:3])

@@ -109,6 +109,42 @@ def _uncovered(row: Row, covered: Iterable[Row]) -> list[tuple[datetime, datetim
     return left
 
 
+def streams_are_whole(streams: Sequence[Row], now: datetime, stale_after: float) -> Verdict:
+    """Every listener lives and hears its broker, and what it may have missed has been made good; one that was stopped is no failure."""
+    limit = timedelta(seconds=stale_after)
+    wrong = [(row, why) for row in streams if (why := _why_not_whole(row, now, limit))]
+    found = tuple({"connection": row["connection"], "why": why} for row, why in wrong)
+    return Verdict(
+        passed=not wrong,
+        says=f"Fills are not heard as they happen: {first_of(found, '{connection} {why}')}."
+        if wrong
+        else f"Every stream is heard, and nothing is open of what may have been missed ({len(streams)} streams).",
+        expected="streams that are not heard, or whose gap is open: 0",
+        actual=f"streams that are not heard, or whose gap is open: {len(wrong)}",
+        looked_at=len(streams),
+        offending=found,
+        evidence=tuple(
+            f"{row['connection']}: {row['detail'] or row['gap_cause'] or 'its listener is not running'}. Fills are found by the scheduled "
+            "sync meanwhile. position-pipeline status shows every stream; up and listen start one."
+            for row, _ in wrong
+        ),
+        mild=True,
+    )
+
+
+def _why_not_whole(row: Row, now: datetime, limit: timedelta) -> str:
+    """Why a stream is not whole, empty where it is, or where that is news of a moment only."""
+    if row["state"] == "stopped":
+        return ""
+    if not row["alive"]:
+        return "has no listener"
+    if row["state"] != "connected" and (row["disconnected_at"] is None or now - row["disconnected_at"] > limit):
+        return "is not connected"
+    if row["gap_opened_at"] is not None and now - row["gap_opened_at"] > limit:
+        return f"has had a gap open since {show.moment(row['gap_opened_at'])} UTC"
+    return ""
+
+
 def fills_have_commissions(rows: Sequence[Row], executions: int) -> Verdict:
     """Every fill has its commission within a day."""
     found = tuple(

@@ -30,7 +30,7 @@ from position_pipeline.store.streaming import Streaming
 from position_pipeline.store.verification import Verification
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from position_pipeline.accounting.model import Adjustment, Fill, Instrument, Method, Snapshot
     from position_pipeline.store.rebuilding import Group
@@ -207,13 +207,15 @@ class Store:
         *,
         known: int = 0,
         own: int = 0,
+        listed: Collection[str] | None = None,
     ) -> Reconciled:
         """Hold a proven snapshot against the book: marks, adjustments, breaks.
 
-        `known` was read by `verification.known` before the broker was asked; `own` fills of the same answer were recorded since.
+        `known` was read by `verification.known` before the broker was asked; `own` fills of the same answer were recorded since;
+        `listed` are the ids of all that came with it.
         """
         with self._connection.transaction():
-            reconciled = reconciling.reconcile_account(self._connection, snapshot, instruments, policy)
+            reconciled = reconciling.reconcile_account(self._connection, snapshot, instruments, policy, listed)
             self.verification.advance(snapshot.account, known, own)
             if reconciled.is_news:
                 self._notify(snapshot.account, 0, len(reconciled.marked | set(reconciled.changes)))

@@ -135,7 +135,7 @@ class Decisions:
                 )
 
     def _end(self, group: Sequence[Row], adjustments: Sequence[str], by: str, why: str, at: datetime) -> None:
-        text = f"Accepted by {by}{f': {why}' if why else '.'} In the book: {', '.join(adjustments)}."
+        text = f"Accepted by {by}{f' ({why})' if why else ''}. In the book: {', '.join(adjustments)}."
         values = {"ids": [row["id"] for row in group], "by": by, "why": why, "at": at, "history": Json(register.told(at, text))}
         self._connection.execute(SQL["accepted"], values)
 

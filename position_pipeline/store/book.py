@@ -149,8 +149,10 @@ def add_instruments(connection: Connection, instruments: Sequence[Instrument]) -
     by_id = {instrument.id: instrument for instrument in sorted(instruments, key=lambda each: each.id)}
     if not by_id:
         return
-    known = {row["instrument"]: row["symbol"] for row in connection.rows(SQL["known_instruments"], {"instruments": list(by_id)})}
-    changed = [each for each in by_id.values() if known.get(each.id) != each.symbol]
+    found = connection.rows(SQL["known_instruments"], {"instruments": list(by_id)})
+    known = {(row["instrument"], row["symbol"]): row["exchange"] for row in found}
+    new = [each for each in by_id.values() if (each.id, each.symbol) not in known]
+    changed = new + [each for each in by_id.values() if each.exchange and known.get((each.id, each.symbol)) == ""]
     if changed:
         connection.many(SQL["add_instruments"], map(rows.instrument_row, changed))
         connection.execute(SQL["rename_positions"], {"instruments": [each.id for each in changed]})

@@ -148,9 +148,9 @@ class Connection:
 
 
 def _explain(url: str, error: Exception) -> str:
-    said = _without_secrets(_said(error), url)
+    said = _without_secrets(_said(error), url).replace(" Is the server", ". Is the server")
     return (
-        f"PostgreSQL at {_where(url)} cannot be used: {said} "
+        f"PostgreSQL at {_where(url)} cannot be used: {said}{'' if said.endswith(('.', '?')) else '.'} "
         "Check DATABASE_URL and that the server runs; position-pipeline doctor shows both."
     )
 

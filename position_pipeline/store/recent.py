@@ -1,7 +1,7 @@
 """The recent past of an account, as reconciliation asks for it: what a difference may be explained by.
 
-Belongs here: reading it. Does not belong here: which explanation is right (accounting.reconciliation). Only what concerns the instruments
-in question is read, so that it costs what has changed and not what is held.
+Belongs here: reading it. Does not belong here: which explanation is right (accounting.reconciliation). What concerns the instruments in
+question is read, and the fills since the last answer, so that it costs what has changed and not what is held.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from position_pipeline.accounting.circumstances import Recent
+from position_pipeline.accounting.reconciliation import CLOCKS
 from position_pipeline.store import queries, rows
 from position_pipeline.store.register import account_values, as_standing
 
@@ -41,7 +42,14 @@ def load(connection: Connection, snapshot: Snapshot, concerned: Sequence[str], s
     """What may explain differences in the instruments `concerned`."""
     began = [row["agreed_at"] for row in standing if row["agreed_at"] is not None]
     since = min([snapshot.taken_at - LOOKED_BACK, *began])
-    values = {"account": snapshot.account, "broker": snapshot.broker, "instruments": list(concerned), "since": since}
+    cash_since = min(filter(None, [*began, before["taken_at"] if before else None]), default=snapshot.taken_at)
+    values = {
+        "account": snapshot.account,
+        "broker": snapshot.broker,
+        "instruments": list(concerned),
+        "since": since,
+        "cash_since": cash_since - CLOCKS,
+    }
     return Recent(
         fills=tuple(rows.fill(row) for row in connection.rows(SQL["recent_fills"], values)),
         corrected=_corrected(connection, values),

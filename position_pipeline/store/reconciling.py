@@ -19,13 +19,13 @@ from position_pipeline.accounting.circumstances import BookSide, Policy
 from position_pipeline.accounting.costs import cost_break
 from position_pipeline.accounting.exact import ZERO
 from position_pipeline.accounting.model import Break, BreakClass, Holding, Method, Subject
-from position_pipeline.accounting.reconciliation import NOT_BOOKED, reconcile
+from position_pipeline.accounting.reconciliation import CLOCKS, NOT_BOOKED, reconcile
 from position_pipeline.store import book, cost_books, queries, recent, register
 from position_pipeline.store.marking import mark, names_of
 from position_pipeline.store.withdrawing import OURSELVES, another_id, is_doubted, withdraw_contradicted, withdraw_doubted, withdraw_idle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from position_pipeline.accounting.circumstances import Reconciliation, Standing
@@ -62,8 +62,18 @@ class Reconciled:
         return bool(self.changes or self.marked or self.opened or self.changed or self.resolved)
 
 
-def reconcile_account(connection: Connection, snapshot: Snapshot, instruments: Sequence[Instrument], policy: Policy) -> Reconciled:
-    """Compare a proven snapshot with the book, and mark, adjust, and keep the register. The caller holds a transaction."""
+def reconcile_account(
+    connection: Connection,
+    snapshot: Snapshot,
+    instruments: Sequence[Instrument],
+    policy: Policy,
+    listed: Collection[str] | None = None,
+) -> Reconciled:
+    """Compare a proven snapshot with the book, and mark, adjust, and keep the register. The caller holds a transaction.
+
+    `listed` are the ids of the fills that came with the snapshot: at first contact one of that minute that is not listed is after it.
+    None: nothing was listed, and the times decide.
+    """
     at = book.lock_account(connection, snapshot.account)
     account = connection.one(BOOK["account"], {"account": snapshot.account})
     assert account is not None, "an account is added before it is reconciled"
@@ -75,7 +85,7 @@ def reconcile_account(connection: Connection, snapshot: Snapshot, instruments: S
     first = account["first_proven_at"] is None
     unmet = frozenset() if first else _unmet(connection, snapshot, sides, kinds)
     if first or unmet or standing or not _agrees(snapshot, sides, kinds) or is_doubted(connection, snapshot.account, snapshot.unread):
-        look = _CloserLook(connection, snapshot, instruments, at)
+        look = _CloserLook(connection, snapshot, instruments, at, listed)
         done, sides = look.carry_out(sides, standing, policy, first=first, unmet=unmet)
     else:
         done = Reconciled()
@@ -159,6 +169,7 @@ class _CloserLook:
     snapshot: Snapshot
     instruments: Sequence[Instrument]
     at: datetime
+    listed: Collection[str] | None
 
     @property
     def account(self) -> str:
@@ -224,7 +235,21 @@ class _CloserLook:
         values = {"account": self.account, "statements": sorted(STATEMENT_SOURCES)}
         found = self.connection.rows(SQL["what_it_rests_on"], values) if to_the_ground else ()
         ground = {row.pop("instrument"): row for row in found}
-        return {instrument: _side(instrument, row, ground.get(instrument, {})) for instrument, row in sides.items()}
+        ours = {instrument: _side(instrument, row, ground.get(instrument, {})) for instrument, row in sides.items()}
+        return self._without_later_fills(ours) if to_the_ground and self.listed is not None else ours
+
+    def _without_later_fills(self, ours: dict[str, BookSide]) -> dict[str, BookSide]:
+        """The sides without the fills that were heard of in the minute of the answer and are not listed with it.
+
+        Execution times are whole seconds: counted in, such a fill would be taken for a part of what was held before, for good.
+        """
+        since = min(self.snapshot.taken_at, self.snapshot.source_at or self.snapshot.taken_at) - CLOCKS
+        values = {"account": self.account, "since": since, "listed": list(self.listed or ())}
+        for row in self.connection.rows(SQL["fills_not_listed"], values):
+            side = ours[row["instrument"]]
+            bought, sold = side.bought - row["bought"], side.sold - row["sold"]
+            ours[row["instrument"]] = replace(side, quantity=side.quantity - row["bought"] + row["sold"], bought=bought, sold=sold)
+        return ours
 
     def _fresh(self, verdict: Reconciliation, standing: Iterable[Row], before: Row | None) -> tuple[Reconciliation, dict[str, str]]:
         """(the verdict without what a person has to decide, why by instrument).

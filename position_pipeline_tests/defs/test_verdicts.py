@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from position_pipeline.accounting.model import Snapshot, SnapshotStatus
-from position_pipeline.defs.verdicts import cash_identity_holds, quantities_match_broker, snapshot_is_complete
+from position_pipeline.defs.verdicts import cash_identity_holds, positions_are_explained, quantities_match_broker, snapshot_is_complete
 from position_pipeline.sync import AccountPass
 
 AT = datetime(2026, 11, 20, 15, tzinfo=UTC)
@@ -43,7 +43,7 @@ def test_a_rejected_answer_is_an_error_that_names_the_account_and_the_reason():
     assert not verdict.mild
     assert verdict.actual == "1 of 2 accounts gave a complete answer"
     assert verdict.offending == ({"account": "U2", "status": "rejected"},)
-    assert verdict.evidence == ("U2: U2: cut off.",)
+    assert verdict.evidence == ("U2: cut off.",)
     assert verdict.says == "The answers for U2 cannot be used; the positions stay as they were."
 
 
@@ -99,6 +99,15 @@ def test_many_differences_are_counted_and_the_first_are_named():
 def test_a_difference_whose_break_is_not_there_yet_is_told_too():
     verdict = quantities_match_broker([difference("A", 1, 2, None, None)], compared=1)
     assert verdict.evidence == ("A in U1: There is no open break yet: the next sync looks into it.",)
+
+
+def test_what_was_adopted_is_a_warning_with_the_break_that_tells_more():
+    row = {**difference("XOM", 50, 50), "id": "ab12", "book_quantity": Decimal(50), "class": "missing_fill", "adopted": "adopted:1"}
+    verdict = positions_are_explained([row], compared=3)
+    assert (verdict.passed, verdict.mild, verdict.actual) == (False, True, "positions that rest on the broker's list alone: 1")
+    assert [(each["symbol"], each["book"], each["class"]) for each in verdict.offending] == [("XOM", "50", "missing_fill")]
+    assert verdict.evidence == ("XOM in U1: It says so. Import a statement. position-pipeline breaks show ab12",)
+    assert positions_are_explained([], compared=3).passed
 
 
 def test_a_book_that_adds_up_passes():

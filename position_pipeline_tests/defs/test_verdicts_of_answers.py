@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import pytest
+
 from position_pipeline.defs.verdicts_of_answers import (
     broker_cost_is_explained,
     executions_have_no_gaps,
@@ -12,6 +14,7 @@ from position_pipeline.defs.verdicts_of_answers import (
     portfolio_value_adds_up,
     positions_are_fresh,
     realized_pnl_ties_to_broker,
+    streams_are_whole,
 )
 
 NOW = datetime(2026, 11, 20, 15, tzinfo=UTC)
@@ -71,6 +74,40 @@ def test_a_statement_closes_the_part_of_a_gap_that_it_covers():
     left = gaps([span(0, 9)], [span(2, 4)])
     assert [(row["from"][11:16], row["to"][11:16]) for row in left.offending] == [("15:00", "17:00"), ("19:00", "00:00")]
     assert not gaps([span(0, 9)], [span(-100, 100, account="U2")]).passed
+
+
+def stream(**changes):
+    whole = {
+        "connection": "ibkr",
+        "alive": True,
+        "state": "connected",
+        "detail": "",
+        "disconnected_at": None,
+        "gap_opened_at": None,
+        "gap_cause": None,
+    }
+    return {**whole, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"alive": False}, "has no listener"),
+        ({"state": "waiting", "disconnected_at": NOW - timedelta(minutes=16)}, "is not connected"),
+        ({"gap_opened_at": NOW - timedelta(minutes=16), "gap_cause": "1100"}, "has had a gap open since 2026-11-20 14:44:00 UTC"),
+    ],
+)
+def test_a_stream_that_is_not_heard_or_whose_gap_stays_open_is_a_warning(changes, why):
+    verdict = streams_are_whole([stream(), stream(connection="other", **changes)], NOW, 900)
+    assert (verdict.passed, verdict.mild, verdict.looked_at) == (False, True, 2)
+    assert verdict.offending == ({"connection": "other", "why": why},)
+
+
+def test_a_moment_without_a_connection_and_nobody_who_listens_are_no_failure():
+    away = stream(state="waiting", disconnected_at=NOW - timedelta(minutes=14), gap_opened_at=NOW - timedelta(minutes=14))
+    assert streams_are_whole([away], NOW, 900).passed
+    assert streams_are_whole([stream(alive=False, state="stopped")], NOW, 900).passed
+    assert streams_are_whole([], NOW, 900).passed
 
 
 def test_a_fill_without_its_commission_is_named():

@@ -8,6 +8,8 @@
 Ends with 1 at the first failure, which it prints with the seed that plays it again.
 """
 
+# ruff: noqa: T201  it is a program, and printing is what it is for
+
 from __future__ import annotations
 
 import argparse

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from position_pipeline_tests.simulation.world import Fact
+    from position_pipeline_tests.simulation.facts import Fact
 
 Key = tuple[str, int]
 """(account, conId)"""
@@ -120,7 +120,9 @@ def differing_quantities(truth: Truth, positions: Iterable[Row]) -> dict[Key, tu
     book = {key_of(row): row["quantity"] for row in positions}
     keys = book.keys() | truth.lots.keys()
     return {
-        key: (book.get(key, Decimal(0)), truth.quantity(key)) for key in sorted(keys) if Fraction(book.get(key, Decimal(0))) != truth.quantity(key)
+        key: (book.get(key, Decimal(0)), truth.quantity(key))
+        for key in sorted(keys)
+        if Fraction(book.get(key, Decimal(0))) != truth.quantity(key)
     }
 
 
@@ -141,6 +143,29 @@ def breaks_without_cause(breaks: Iterable[Row], untold: set[Key]) -> list[str]:
     ]
 
 
+EXPLAINED_BY = {
+    "split": ("split",), "transfer": ("in", "out"), "conversion_out": ("gave",), "conversion_in": ("took",), "expiry": ("expiry",),
+    "assignment": ("ended",), "exercise": ("ended",), "delivery": ("trade",),
+}  # fmt: skip
+"""What has to have happened where the book says so by itself. What only follows the broker says nothing of the kind."""
+
+
+def wrong_verdicts(facts: Iterable[Fact], inferred: Iterable[Row]) -> list[str]:
+    """What is booked as certain, and never happened. What an untrue answer led to must be gone again by now."""
+    happened = {(fact.account, fact.con_id, fact.kind) for fact in facts if fact.kind != "trade" or fact.takes_from}
+    return [
+        f"wrong: {row['kind']} of {plain(row['quantity'])} in {row['instrument']} never happened: {row['evidence']}"
+        for row in inferred
+        if row["kind"] != "adopted"
+        and row["reversed_at"] is None
+        and not any((*key_of(row), kind) in happened for kind in EXPLAINED_BY.get(row["kind"], ()))
+    ]
+
+
+def plain(value: Decimal) -> str:
+    return f"{value.normalize():f}"
+
+
 def wrong_figures(truth: Truth, positions: Iterable[Row], lots: Iterable[Row], closes: Iterable[Row]) -> list[str]:
     """Where all facts have come: quantities, lots and realised P&L are the true ones."""
     positions = list(positions)
@@ -154,7 +179,9 @@ def wrong_figures(truth: Truth, positions: Iterable[Row], lots: Iterable[Row], c
             ours[key_of(row)].append((Fraction(row["quantity"]), Fraction(row["cost"]) + Fraction(row["commission"])))
     for key in ours.keys() | truth.lots.keys():
         theirs = [(lot.quantity, lot.cost) for lot in truth.lots.get(key, ())]
-        if len(ours[key]) != len(theirs) or any(one[0] != other[0] or abs(one[1] - other[1]) > NEAR for one, other in zip(sorted(ours[key]), sorted(theirs), strict=True)):
+        if len(ours[key]) != len(theirs) or any(
+            one[0] != other[0] or abs(one[1] - other[1]) > NEAR for one, other in zip(sorted(ours[key]), sorted(theirs), strict=True)
+        ):
             found.append(f"lots: {key} book {_shown(ours[key])}, true {_shown(theirs)}")
     return found + _wrong_closes(truth, closes)
 

@@ -43,6 +43,9 @@ _TABLES = {
 }
 
 
+POLICY = Policy()
+
+
 class Killed(BaseException):
     """The process ends in the middle of a sync."""
 
@@ -73,7 +76,7 @@ class _Adapter:
         return answer(self.world, self.fault, self.choice)
 
 
-def play(url: str, plan: Plan, *, policy: Policy = Policy()) -> Played:
+def play(url: str, plan: Plan, *, policy: Policy = POLICY) -> Played:
     """Play one plan in a database in which its seed has not been played before."""
     return _Driver(url, plan, policy).play()
 
@@ -116,12 +119,14 @@ class _Driver:
         self.played.faults[fault or "none"] += 1
         self.adapter.fault, self.adapter.choice = fault, choice
         before = self._rows("positions") if fault in UNPROVEN else []
-        one = SyncPass(self.store, self.adapter, self.world.accounts, trigger="schedule", timeout=5, cost_method=self.plan.method, policy=self.policy)
+        one = SyncPass(
+            self.store, self.adapter, self.world.accounts, trigger="schedule", timeout=5, cost_method=self.plan.method, policy=self.policy
+        )
         try:
             with one:
                 one.record()
                 if fault == "killed":
-                    raise Killed
+                    raise Killed  # noqa: TRY301  it is what happens, and no error of this function
                 one.reconcile()
         except Killed:
             self.store.close()
@@ -150,7 +155,12 @@ class _Driver:
     def _heal(self) -> None:
         start = max(self.world.seconds, self.plan.days * DAY) // DAY * DAY + DAY + 10 * HOUR
         self._clean_answers(start)
-        self._violated(checker.breaks_without_cause(self._rows("breaks"), self._untold()))
+        untold = self._untold()
+        self._violated(checker.breaks_without_cause(self._rows("breaks"), untold))
+        self._violated(checker.wrong_verdicts(self.world.facts.values(), self._rows("inferred")))
+        if not untold:
+            self.played.marks["exact without a statement"] += 1
+            self._exact()
         self.played.marks.update(f"healed by {row['kind']}" for row in self._rows("inferred") if row["reversed_at"] is None)
         if self.played.violations:
             return
@@ -179,8 +189,16 @@ class _Driver:
 
     def _model_differs(self, truth: checker.Truth) -> list[str]:
         """The simulator's own book says the same: its model and the brute force are two."""
-        held = {(account, int(each.instrument.partition(":")[2])): each.quantity for account in self.world.accounts for each in self.world.holdings(account)}
-        return [f"model: {key} simulator {held.get(key, 0)}, true {truth.quantity(key)}" for key in truth.lots if held.get(key, 0) != truth.quantity(key)]
+        held = {
+            (account, int(each.instrument.partition(":")[2])): each.quantity
+            for account in self.world.accounts
+            for each in self.world.holdings(account)
+        }
+        return [
+            f"model: {key} simulator {held.get(key, 0)}, true {truth.quantity(key)}"
+            for key in truth.lots
+            if held.get(key, 0) != truth.quantity(key)
+        ]
 
     # -- reading
 
@@ -195,7 +213,11 @@ class _Driver:
         found = set()
         for fact in self.world.facts.values():
             row = known.get((fact.account, fact.id))
-            told = (fact.account, fact.id) in stated if fact.kind != "trade" else row and row["revision"] == fact.revision and row["commission"] is not None
+            told = (
+                (fact.account, fact.id) in stated
+                if fact.kind != "trade"
+                else row and row["revision"] == fact.revision and row["commission"] is not None
+            )
             if not told or (fact.takes_from and (fact.account, fact.takes_from) not in stated):
                 found.add((fact.account, fact.con_id))
         return found
@@ -207,7 +229,10 @@ class _Driver:
 
     def _image(self) -> dict[str, Any]:
         passing = {"last_synced_at", "priced_at", "last_seen_at", "seen"}
-        return {table: [{k: v for k, v in row.items() if k not in passing} for row in self._rows(table)] for table in ("positions", "lots", "closes", "breaks")}
+        return {
+            table: [{k: v for k, v in row.items() if k not in passing} for row in self._rows(table)]
+            for table in ("positions", "lots", "closes", "breaks")
+        }
 
     def _violated(self, found: list[str]) -> None:
         at = self.world.now.astimezone(self.world.broker.zone)

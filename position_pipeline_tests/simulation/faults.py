@@ -26,7 +26,7 @@ UNPROVEN = frozenset({"away", "rejected", "empty", "cut"})
 """Answers that must not touch anything."""
 
 
-def answer(world: World, fault: str, choice: int) -> Capture:
+def answer(world: World, fault: str, choice: int) -> Capture:  # noqa: PLR0911  one return a fault
     """The answer of this moment with a fault, or as it is."""
     draw = Random(f"{world.plan.seed}/{choice}/{fault}")
     if fault == "away":

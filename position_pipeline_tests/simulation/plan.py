@@ -7,7 +7,7 @@ allow when its time has come (to bust what was never filled) is passed over, so 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from random import Random
 
 from position_pipeline_tests.simulation.faults import ANSWERS
@@ -42,7 +42,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """`opening` is what each account holds before the first day: (account, what, quantity)."""
+    """`opening` is what each account holds before the first day: (account, what, quantity).
+
+    `expiries` are the last days of the options, `strikes` how far from the market they are, in percent.
+    """
 
     seed: int
     method: str
@@ -50,7 +53,8 @@ class Plan:
     days: int
     opening: tuple[tuple[int, str, int], ...]
     steps: tuple[Step, ...]
-    expiries: tuple[int, ...] = field(default=())
+    expiries: tuple[int, ...] = (0, 0, 0)
+    strikes: tuple[int, ...] = (2, -2, 1)
 
     def without(self, first: int, last: int) -> Plan:
         """The plan with some steps taken out."""
@@ -61,7 +65,11 @@ def plan(seed: int) -> Plan:
     market, faulty = Random(f"{seed}/market"), Random(f"{seed}/faults")
     accounts, days = market.choice((1, 1, 2)), market.randint(2, 8)
     kinds = {kind: market.choice((0, 0, 1, 2, 4)) for kind in KINDS} | {"fill": market.choice((4, 8, 16))}
-    traded = (*market.sample(STOCKS, market.randint(1, 4)), *market.sample(OPTIONS, market.randint(0, 3)), *market.sample(OTHERS, market.randint(0, 2)))
+    traded = (
+        *market.sample(STOCKS, market.randint(1, 4)),
+        *market.sample(OPTIONS, market.randint(0, 3)),
+        *market.sample(OTHERS, market.randint(0, 2)),
+    )
     opening = tuple(
         (account, what, market.choice((1, 1, -1)) * market.choice((100, 200, 300)) if what in STOCKS else market.choice((-2, -1, 1, 2, 3)))
         for account in range(accounts)
@@ -69,12 +77,22 @@ def plan(seed: int) -> Plan:
         if market.random() < 0.4
     )
     expiries = tuple(market.randint(0, days - 1) for _ in OPTIONS)
+    strikes = tuple(market.choice((-12, -3, 3, 12)) for _ in OPTIONS)
     happens = [step for day in range(days) if day % 7 < 5 for step in _day(market, day, kinds, traded, accounts)]
     steps = [*happens, *_answers(faulty, days), *_outages(faulty, days)]
     if faulty.random() < 0.3:
         steps += [Step(day * DAY + faulty.choice((6, 7, 17)) * HOUR, "statement") for day in range(1, days) if faulty.random() < 0.4]
     ordered = sorted(steps, key=lambda step: (step.at, step.kind))
-    return Plan(seed, market.choice(("fifo", "fifo", "fifo", "lifo", "average")), accounts, days, opening, tuple(_spread(ordered)), expiries)
+    return Plan(
+        seed,
+        market.choice(("fifo", "fifo", "fifo", "lifo", "average")),
+        accounts,
+        days,
+        opening,
+        tuple(_spread(ordered)),
+        expiries,
+        strikes,
+    )
 
 
 def _spread(steps: list[Step]) -> list[Step]:

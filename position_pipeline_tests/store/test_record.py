@@ -624,3 +624,13 @@ def test_a_writer_that_is_killed_lets_the_next_one_in(book, database):
         victim.kill()
     book.record(buy(AAPL, 10, 100))
     assert book.quantities() == {"AAPL": 10}
+
+
+def test_an_instrument_that_an_execution_named_first_gets_its_exchange_from_the_first_row_that_knows_it(book):
+    fills = [buy(AAPL, 1, 100)]
+    book.store.record(ACCOUNT, fills, (), [replace(AAPL, exchange="")])
+    book.store.record(ACCOUNT, (), (), [replace(AAPL, exchange="NASDAQ")])
+    book.store.record(ACCOUNT, (), (), [replace(AAPL, exchange="ARCA")])
+    assert rows(book.store, "SELECT symbol, exchange FROM instruments WHERE instrument = 'ibkr:265598'") == [
+        {"symbol": "AAPL", "exchange": "NASDAQ"}
+    ]

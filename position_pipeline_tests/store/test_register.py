@@ -552,7 +552,7 @@ def test_a_new_difference_is_held_against_the_answer_before_it(met):
     before = recent.answer_before(connection, now)
     found = recent.load(connection, now, recent.related(connection, [AAPL.id]), [], before)
     assert (found.values, found.proven_before) == (values, moment(3650))
-    assert {(fill.execution_id, fill.revision) for fill in found.fills} == {("early", 2), ("AAPL-0-BUY", 1)}
+    assert {(fill.execution_id, fill.revision) for fill in found.fills} == {("early", 2), ("AAPL-0-BUY", 1), ("KO-3656-BUY", 1)}
     assert [(one.revision, other.revision) for one, other in found.corrected] == [(1, 2)]
     assert found.prices == {AAPL.id: 105}
     assert recent.related(connection, [CALL.id]) == sorted(recent.related(connection, [AAPL.id])) == sorted([AAPL.id, CALL.id])
@@ -562,3 +562,35 @@ def test_the_window_is_a_setting(met):
     policy = Policy(window=timedelta(0))
     see(met, holding(AAPL, 12, "101"), at=3700, policy=policy)
     assert see(met, holding(AAPL, 12, "101"), at=3800, policy=policy).changes[AAPL.id].after == 12
+
+
+CASH = (AccountValue("NetLiquidation", "100000.00", "USD"), AccountValue("CashBalance", "5000", "USD"))
+
+
+def see_other(book, quantity, at):
+    answer = snapshot(*([holding(AAPL, quantity, 100, price=105)] if quantity else []), at=at, account=OTHER_ACCOUNT, values=CASH)
+    book.store.save_snapshot(answer, EVERYTHING, "ibkr")
+    return book.store.reconcile(answer, EVERYTHING)
+
+
+def test_what_moves_from_one_account_to_another_is_booked_in_both_though_they_are_looked_at_one_after_the_other(met):
+    """4 of 10 AAPL go over; the cash of neither account moves."""
+    met.store.add_account(OTHER_ACCOUNT, "ibkr", base_currency="USD")
+    see_other(met, 0, at=3640)
+    see(met, at=3650, values=CASH)
+    for at in (3700, 4000):
+        see(met, holding(AAPL, 6, 100, price=105), at=at, values=CASH)
+        see_other(met, 4, at=at + 1)
+    assert standing(met) == []
+    assert (met.quantities()["AAPL"], met.quantities(OTHER_ACCOUNT)["AAPL"]) == (6, 4)
+    assert [row["class"] for row in met.store.read.breaks(all_=True)] == ["transfer", "transfer"]
+
+
+def test_cash_that_another_instruments_fill_moved_is_no_sign_of_a_missing_one(met):
+    """3 KO are bought for 180 in the same minutes in which 2 AAPL appear: the cash that went is that of the KO."""
+    see(met, at=3650, values=CASH)
+    met.record(buy(KO, 3, 60, at=3660))
+    later = (CASH[0], AccountValue("CashBalance", "4820", "USD"))  # 5000 - 3 x 60
+    for at in (3730, 4000, 4700):
+        see(met, holding(KO, 8, 60), holding(AAPL, 12, "98.33333333", price=90), at=at, values=later, policy=ASK)
+    assert only(met)["class"] != "missing_fill"  # 2 x 90 = 180 would have been paid for it

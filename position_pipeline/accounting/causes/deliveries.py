@@ -57,6 +57,7 @@ def delivery_of(scene: Scene, group: Sequence[End], counts: Sequence[Decimal], s
     ended = [(end, count) for end, count in zip(group, counts, strict=True) if count]
     paid = -sum((end.shares * count * end.strike for end, count in ended), ZERO)
     signs, against = _signs_of_delivery(scene, ended, shares, moved, paid)
+    against += _signs_of_more(scene, [end for end, count in zip(group, counts, strict=True) if count != end.count], shares)
     words = ", ".join(f"{plain(count)} {end.it.instrument.symbol} {word_of(end)}" for end, count in ended)
     entries = tuple(_entries(scene, list(zip(group, counts, strict=True)), shares, "; ".join(signs)))
     paid_for = any(sign.startswith("cash") for sign in signs)
@@ -97,6 +98,18 @@ def _signs_of_delivery(
     if not moved and not any(sign.startswith("cash") for sign in signs):
         against.append("the shares add up to none, and no cash shows that any were delivered")
     return signs, against
+
+
+def _signs_of_more(scene: Scene, worthless: Sequence[End], shares: Instrument) -> Iterator[str]:
+    """What speaks against a worthless end of the others: they are in the money, or the book has a fill as their delivery makes one."""
+    for end in worthless:
+        inside = moneyness(scene, end, shares)
+        if inside is not None and inside > CLEAR:
+            yield f"{end.it.instrument.symbol} ended in the money too, and nothing that these shares tell delivers it"
+        for fill in scene.recent.fills:
+            of_it = fill.instrument == shares.id and fill.price == end.strike and (fill.signed_quantity > 0) == (end.shares > 0)
+            if of_it and fill.time > end.it.since and not fill.quantity % abs(end.shares):
+                yield f"fill {fill.execution_id} of {signed(fill.signed_quantity)} at its strike may deliver {end.it.instrument.symbol}"
 
 
 def _entries(scene: Scene, counts: Sequence[tuple[End, Decimal]], shares: Instrument, evidence: str) -> Iterator[Adjustment]:

@@ -94,11 +94,9 @@ def split_signs(scene: Scene, it: Difference, found: Ratio, before: Decimal, now
 
 
 def _moved_inversely(rise: Decimal, found: Ratio) -> bool:
-    """Whether the price moved by the inverse ratio and not by what a day moves a price."""
+    """Whether the price moved by the inverse ratio, and by more than a day moves a price: 9 for 10 of it may as well have been sold."""
     expected = ratio(found.denominator, found.numerator)
-    effect = abs(expected - 1)
-    share = min(_PRICE_SHARE, ratio(effect, Decimal(2)))
-    return alike(rise, expected, share)
+    return abs(expected - 1) > 2 * _PRICE_SHARE and alike(rise, expected, _PRICE_SHARE)
 
 
 def _against(scene: Scene, it: Difference, found: Ratio) -> Iterator[str]:

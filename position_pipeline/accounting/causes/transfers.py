@@ -11,6 +11,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from position_pipeline.accounting.causes.expiries import closing_of
 from position_pipeline.accounting.causes.scene import CASH_LEAST, TICK, Verdict, alike, implied_price, money, signed
 from position_pipeline.accounting.exact import plain
 from position_pipeline.accounting.model import AdjustmentKind, BreakClass, Side
@@ -25,6 +26,9 @@ _NEAR = Decimal("0.2")
 
 def transfer(scene: Scene, it: Difference) -> Iterator[Verdict]:
     """Another account has the opposite difference, cash stood still, the cost is none of today's, or more was sold than the book has."""
+    ending = closing_of(it.instrument)
+    if ending is not None and ending <= scene.snapshot.taken_at:
+        return  # it has ended, in every account
     sold = _sold_unknown_units(it)
     others = [
         f"account {account} differs by {signed(change)}"

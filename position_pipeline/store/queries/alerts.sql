@@ -28,7 +28,7 @@ ORDER BY a.account
 
 -- name: gaps
 -- Times in which a stream may have missed something, that no sync has made good yet.
-SELECT connection, opened_at, cause FROM stream_gaps WHERE closed_at IS NULL ORDER BY connection
+SELECT connection, opened_at, cause FROM stream_gaps WHERE closed_at IS NULL AND healed_at IS NULL ORDER BY connection
 
 -- name: standing
 SELECT id, cause, kind, accounts, severity, headline, digest, impact_class, age_class, since_at FROM alerts

@@ -25,14 +25,17 @@ WHERE account = %(account)s
 SELECT * FROM accounts WHERE account = %(account)s
 
 -- name: known_instruments
-SELECT instrument, symbol FROM instruments WHERE instrument = ANY(%(instruments)s)
+SELECT instrument, symbol, exchange FROM instruments WHERE instrument = ANY(%(instruments)s)
 
 -- name: add_instruments
--- The first description stays (expired contracts cannot be asked for again); only the label follows the broker.
+-- The first description stays (expired contracts cannot be asked for again); the label follows the broker, and the exchange comes with the
+-- first row that knows it: an execution does not.
 INSERT INTO instruments
     (instrument, symbol, sec_type, currency, multiplier, exchange, expiry, strike, "right", underlying, description)
 VALUES %s
-ON CONFLICT (instrument) DO UPDATE SET symbol = excluded.symbol WHERE instruments.symbol <> excluded.symbol
+ON CONFLICT (instrument) DO UPDATE
+SET symbol = excluded.symbol, exchange = CASE WHEN instruments.exchange = '' THEN excluded.exchange ELSE instruments.exchange END
+WHERE instruments.symbol <> excluded.symbol OR (instruments.exchange = '' AND excluded.exchange <> '')
 
 -- name: rename_positions
 UPDATE positions p SET symbol = i.symbol

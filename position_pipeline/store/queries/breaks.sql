@@ -150,8 +150,9 @@ SELECT i.instrument FROM instruments c JOIN instruments i
 WHERE c.instrument = ANY(%(instruments)s)
 
 -- name: recent_fills
+-- Of the instruments concerned, and of all others since their cash counts: what moved the account's cash is read from all of them.
 SELECT * FROM executions e
-WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND time >= %(since)s AND quantity > 0
+WHERE account = %(account)s AND time >= %(since)s AND (instrument = ANY(%(instruments)s) OR time >= %(cash_since)s) AND quantity > 0
   AND NOT EXISTS (
     SELECT FROM executions l WHERE l.account = e.account AND l.execution_id = e.execution_id AND l.revision > e.revision
   )
@@ -167,10 +168,12 @@ WHERE account = %(account)s AND instrument = ANY(%(instruments)s) AND time >= %(
 ORDER BY execution_id, revision
 
 -- name: differences_elsewhere
+-- Those that ended as a transfer too: accounts are looked at one after the other, and the first leg may be booked before the second is seen.
 SELECT b.instrument, b.account, b.broker_quantity - b.book_quantity AS difference
 FROM breaks b JOIN accounts a USING (account)
 WHERE a.broker = %(broker)s AND b.account <> %(account)s AND b.instrument = ANY(%(instruments)s)
-  AND b.status IN ('open', 'dismissed') AND b.subject = 'quantity' AND b.broker_quantity <> b.book_quantity
+  AND (b.status IN ('open', 'dismissed') OR (b.status = 'resolved' AND b.class = 'transfer' AND b.resolved_at >= %(since)s))
+  AND b.subject = 'quantity' AND b.broker_quantity <> b.book_quantity
 ORDER BY b.account
 
 -- name: answer_before

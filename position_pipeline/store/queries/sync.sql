@@ -56,6 +56,17 @@ SELECT instrument, min(time) AS first_entry_at, sum(bought) AS bought, sum(sold)
 ) entries
 GROUP BY instrument
 
+-- name: fills_not_listed
+-- What fills from a moment on come to, without those that are listed.
+SELECT e.instrument, coalesce(sum(e.quantity) FILTER (WHERE e.side = 'BUY'), 0) AS bought,
+       coalesce(sum(e.quantity) FILTER (WHERE e.side = 'SELL'), 0) AS sold
+FROM executions e JOIN positions p USING (account, instrument)
+WHERE e.account = %(account)s AND e.time >= %(since)s AND e.quantity > 0 AND NOT e.execution_id = ANY(%(listed)s)
+  AND NOT EXISTS (
+    SELECT FROM executions l WHERE l.account = e.account AND l.execution_id = e.execution_id AND l.revision > e.revision
+  )
+GROUP BY e.instrument
+
 -- name: unread_at_first
 -- What the first proven snapshot of an account could not read: symbols as it named them, and the instruments that they are.
 SELECT array(SELECT jsonb_object_keys(errors)) AS symbols, unread FROM snapshots
