@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 SETTLE = 1.0
 """Seconds that a fill may come after the holding that it changed, before the difference counts."""
 
-AGAIN, LATEST = 5.0, 120.0
+AGAIN, LATEST = 5.0, 300.0
 """Seconds between two attempts to heal: after the first, and at most."""
 
 LOOK = 5.0

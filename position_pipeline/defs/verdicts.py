@@ -15,7 +15,7 @@ from position_pipeline.accounting.model import SnapshotStatus
 from position_pipeline.verify import sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from position_pipeline.sync import AccountPass
     from position_pipeline.verify import Verified
@@ -38,6 +38,41 @@ class Verdict:
     offending: tuple[dict[str, str], ...] = ()
     evidence: tuple[str, ...] = ()
     mild: bool = False
+
+
+def none_are(
+    what: str,
+    found: Sequence[dict[str, str]],
+    *,
+    looked_at: int,
+    good: str,
+    bad: str,
+    each: str,
+    evidence: Iterable[str],
+    mild: bool = False,
+    number: int | None = None,
+) -> Verdict:
+    """The verdict on a claim that every row of `found` breaks: `what` they are, `good` and `bad` the words for none and for some.
+
+    `each` is how the first of them are named; `number` counts them where some take several rows.
+    """
+    number = len(found) if number is None else number
+    return Verdict(
+        passed=not number,
+        says=f"{bad}{first_of(found, each)}." if number else good,
+        expected=f"{what}: 0",
+        actual=f"{what}: {number}",
+        looked_at=looked_at,
+        offending=tuple(found),
+        evidence=tuple(evidence),
+        mild=mild,
+    )
+
+
+def first_of(rows: Sequence[Mapping[str, str]], words: str) -> str:
+    """The first three rows, each in the given words, and how many more there are."""
+    first = "; ".join(words.format_map(row) for row in rows[:3])
+    return f"{first} and {len(rows) - 3} more" if len(rows) > 3 else first
 
 
 def snapshot_is_complete(parts: Sequence[AccountPass]) -> Verdict:
@@ -93,16 +128,14 @@ def reason_of(part: AccountPass) -> str:
 def quantities_match_broker(disagreements: Sequence[Mapping[str, Any]], compared: int) -> Verdict:
     """The book's quantity of every position is exactly the broker's."""
     rows = tuple(_disagreement(row) for row in disagreements)
-    return Verdict(
-        passed=not rows,
-        says=f"Book and broker differ: {first_of(rows, '{symbol} in {account}: book {book}, broker {broker}')}."
-        if rows
-        else f"Book and broker hold the same ({compared} open positions).",
-        expected="positions that differ from the broker's last proven answer: 0",
-        actual=f"positions that differ from the broker's last proven answer: {len(rows)}",
+    return none_are(
+        "positions that differ from the broker's last proven answer",
+        rows,
         looked_at=compared,
-        offending=rows,
-        evidence=tuple(_evidence(row) for row in disagreements),
+        good=f"Book and broker hold the same ({compared} open positions).",
+        bad="Book and broker differ: ",
+        each="{symbol} in {account}: book {book}, broker {broker}",
+        evidence=(_evidence(row) for row in disagreements),
         mild=all(row.get("class") == "timing" for row in disagreements),
     )
 
@@ -110,24 +143,16 @@ def quantities_match_broker(disagreements: Sequence[Mapping[str, Any]], compared
 def positions_are_explained(adopted: Sequence[Mapping[str, Any]], compared: int) -> Verdict:
     """Nothing that the book adopted from the broker's list is still without a fill, a statement or a person that explains it."""
     found = tuple({**_disagreement({**row, "quantity": row["book_quantity"]}), "class": row["class"]} for row in adopted)
-    return Verdict(
-        passed=not adopted,
-        says=f"The book follows the broker, and nothing explains why: {first_of(found, '{symbol} in {account}, {book} since {since}')}."
-        if adopted
-        else f"No position rests on the broker's list alone ({compared} open positions).",
-        expected="positions that rest on the broker's list alone: 0",
-        actual=f"positions that rest on the broker's list alone: {len(adopted)}",
+    return none_are(
+        "positions that rest on the broker's list alone",
+        found,
         looked_at=compared,
-        offending=found,
-        evidence=tuple(f"{_evidence(row)} position-pipeline breaks show {row['id']}" for row in adopted),
+        good=f"No position rests on the broker's list alone ({compared} open positions).",
+        bad="The book follows the broker, and nothing explains why: ",
+        each="{symbol} in {account}, {book} since {since}",
+        evidence=(f"{_evidence(row)} position-pipeline breaks show {row['id']}" for row in adopted),
         mild=True,
     )
-
-
-def first_of(rows: Sequence[Mapping[str, str]], words: str) -> str:
-    """The first three rows, each in the given words, and how many more there are."""
-    first = "; ".join(words.format_map(row) for row in rows[:3])
-    return f"{first} and {len(rows) - 3} more" if len(rows) > 3 else first
 
 
 def lots_sum_to_positions(rows: Sequence[Mapping[str, Any]], positions: int) -> Verdict:
@@ -144,16 +169,15 @@ def lots_sum_to_positions(rows: Sequence[Mapping[str, Any]], positions: int) -> 
         for figure, of_lots in (("quantity", "lots_quantity"), ("cost", "lots_cost"), ("open_commission", "lots_commission"))
         if row[figure] != row[of_lots]
     )
-    return Verdict(
-        passed=not rows,
-        says=f"Lots and positions differ: {first_of(found, '{symbol} in {account}: {figure} {position}, its lots {lots}')}."
-        if rows
-        else f"Every position is the sum of its lots ({positions} positions).",
-        expected="positions that are not the sum of their lots: 0",
-        actual=f"positions that are not the sum of their lots: {len(rows)}",
+    return none_are(
+        "positions that are not the sum of their lots",
+        found,
         looked_at=positions,
-        offending=found,
-        evidence=tuple(f"{row['symbol']} in {row['account']}: position-pipeline verify compares it with its entries." for row in rows),
+        good=f"Every position is the sum of its lots ({positions} positions).",
+        bad="Lots and positions differ: ",
+        each="{symbol} in {account}: {figure} {position}, its lots {lots}",
+        evidence=(f"{row['symbol']} in {row['account']}: position-pipeline verify compares it with its entries." for row in rows),
+        number=len(rows),
     )
 
 
@@ -163,16 +187,14 @@ def closes_have_openings(orphans: Sequence[Mapping[str, Any]], closes: int) -> V
         {"account": row["account"], "symbol": row["symbol"], "close": str(row["id"]), "at": show.moment(row["closed_at"])}
         for row in orphans
     )
-    return Verdict(
-        passed=not orphans,
-        says=f"Closes rest on entries that are not believed: {first_of(found, '{symbol} in {account}, close {close}')}."
-        if orphans
-        else f"Every close has its opening and its closing entry ({closes} closes).",
-        expected="closes without a believed opening or closing entry: 0",
-        actual=f"closes without a believed opening or closing entry: {len(orphans)}",
+    return none_are(
+        "closes without a believed opening or closing entry",
+        found,
         looked_at=closes,
-        offending=found,
-        evidence=tuple(f"close {row['id']}: closed by {row['execution_id']}, opened by {row['opening_id']}." for row in orphans),
+        good=f"Every close has its opening and its closing entry ({closes} closes).",
+        bad="Closes rest on entries that are not believed: ",
+        each="{symbol} in {account}, close {close}",
+        evidence=(f"close {row['id']}: closed by {row['execution_id']}, opened by {row['opening_id']}." for row in orphans),
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from position_pipeline import show
 from position_pipeline.accounting.exact import plain
 from position_pipeline.accounting.valuation import AccountWorth, ValuedPosition, account_worth, ties
-from position_pipeline.defs.verdicts import Verdict, first_of
+from position_pipeline.defs.verdicts import Verdict, none_are
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,16 +33,14 @@ def positions_are_fresh(rows: Sequence[Row], now: datetime, stale_after: float, 
     late = [(row, age) for row, age in aged if age > limit and (age > LONGEST_AGE or silence(_kinds(row), row["source_at"], now) > limit)]
     found = tuple({"account": row["account"], "last_answer": show.moment(row["source_at"]), "age": _hours(age)} for row, age in late)
     excused = sum(1 for _, age in aged if age > limit) - len(late)
-    return Verdict(
-        passed=not late,
-        says=f"Positions are as old as {first_of(found, '{account}: {age}')}."
-        if late
-        else f"Every account was read within {_hours(limit)} ({len(rows)} accounts{_excused(excused)}).",
-        expected=f"accounts whose last proven answer is older than {_hours(limit)}: 0",
-        actual=f"accounts whose last proven answer is older than {_hours(limit)}: {len(late)}",
+    return none_are(
+        f"accounts whose last proven answer is older than {_hours(limit)}",
+        found,
         looked_at=len(rows),
-        offending=found,
-        evidence=tuple(
+        good=f"Every account was read within {_hours(limit)} ({len(rows)} accounts{_excused(excused)}).",
+        bad="Positions are as old as ",
+        each="{account}: {age}",
+        evidence=(
             f"{row['account']}: the broker's last proven answer is of {show.moment(row['source_at'])} UTC. position-pipeline doctor shows "
             "whether the broker can be reached, position-pipeline sync asks it now."
             for row, _ in late
@@ -80,16 +78,14 @@ def executions_have_no_gaps(
         if silence(kinds.get(row["account"], ()), since, upto) > tolerance
     ]
     found = tuple({"account": account, "from": show.moment(since), "to": show.moment(upto)} for account, since, upto in gaps)
-    return Verdict(
-        passed=not gaps,
-        says=f"Executions may be missing: {first_of(found, '{account} from {from} to {to} UTC')}."
-        if gaps
-        else "Nothing was traded unheard: every trading day was listened to until its end, or a statement covers it.",
-        expected="times in which executions were neither listed nor covered by a statement: 0",
-        actual=f"times in which executions were neither listed nor covered by a statement: {len(gaps)}",
+    return none_are(
+        "times in which executions were neither listed nor covered by a statement",
+        found,
         looked_at=len(unlistened),
-        offending=found,
-        evidence=tuple(
+        good="Nothing was traded unheard: every trading day was listened to until its end, or a statement covers it.",
+        bad="Executions may be missing: ",
+        each="{account} from {from} to {to} UTC",
+        evidence=(
             f"{account}: the broker lists the executions of its day only, and was not asked between {show.moment(since)} and "
             f"{show.moment(upto)} UTC. If something was traded then, import a statement: position-pipeline import FILE"
             for account, since, upto in gaps
@@ -114,16 +110,14 @@ def streams_are_whole(streams: Sequence[Row], now: datetime, stale_after: float)
     limit = timedelta(seconds=stale_after)
     wrong = [(row, why) for row in streams if (why := _why_not_whole(row, now, limit))]
     found = tuple({"connection": row["connection"], "why": why} for row, why in wrong)
-    return Verdict(
-        passed=not wrong,
-        says=f"Fills are not heard as they happen: {first_of(found, '{connection} {why}')}."
-        if wrong
-        else f"Every stream is heard, and nothing is open of what may have been missed ({len(streams)} streams).",
-        expected="streams that are not heard, or whose gap is open: 0",
-        actual=f"streams that are not heard, or whose gap is open: {len(wrong)}",
+    return none_are(
+        "streams that are not heard, or whose gap is open",
+        found,
         looked_at=len(streams),
-        offending=found,
-        evidence=tuple(
+        good=f"Every stream is heard, and nothing is open of what may have been missed ({len(streams)} streams).",
+        bad="Fills are not heard as they happen: ",
+        each="{connection} {why}",
+        evidence=(
             f"{row['connection']}: {row['detail'] or row['gap_cause'] or 'its listener is not running'}. Fills are found by the scheduled "
             "sync meanwhile. position-pipeline status shows every stream; up and listen start one."
             for row, _ in wrong
@@ -150,16 +144,14 @@ def fills_have_commissions(rows: Sequence[Row], executions: int) -> Verdict:
     found = tuple(
         {"account": row["account"], "symbol": row["symbol"], "fill": row["execution_id"], "time": show.moment(row["time"])} for row in rows
     )
-    return Verdict(
-        passed=not rows,
-        says=f"The commission has not come for {first_of(found, '{symbol} in {account} of {time}')}: their net P&L is not known."
-        if rows
-        else "Every fill that is older than a day has its commission.",
-        expected="fills without a commission after a day: 0",
-        actual=f"fills without a commission after a day: {len(rows)}",
+    return none_are(
+        "fills without a commission after a day",
+        found,
         looked_at=executions,
-        offending=found,
-        evidence=tuple(
+        good="Every fill that is older than a day has its commission.",
+        bad="The commission has not come for ",
+        each="{symbol} in {account} of {time}",
+        evidence=(
             f"{row['symbol']} in {row['account']}: fill {row['fill']}, {row['time']} UTC. A statement tells it: position-pipeline import"
             for row in found
         ),
@@ -180,16 +172,14 @@ def realized_pnl_ties_to_broker(rows: Sequence[Row]) -> Verdict:
         }
         for row in wrong
     )
-    return Verdict(
-        passed=not wrong,
-        says=f"Realised P&L is not the broker's: {first_of(found, '{symbol} in {account}: ours {ours}, broker {broker}')}."
-        if wrong
-        else f"Realised P&L is the broker's own, to two cents ({len(rows)} executions).",
-        expected="executions whose closes are not what the broker says: 0",
-        actual=f"executions whose closes are not what the broker says: {len(wrong)}",
+    return none_are(
+        "executions whose closes are not what the broker says",
+        found,
         looked_at=len(rows),
-        offending=found,
-        evidence=tuple(
+        good=f"Realised P&L is the broker's own, to two cents ({len(rows)} executions).",
+        bad="Realised P&L is not the broker's: ",
+        each="{symbol} in {account}: ours {ours}, broker {broker}",
+        evidence=(
             f"{row['symbol']} in {row['account']}: off by {plain(row['gap'])} {row['currency']}. "
             f"position-pipeline explain {row['execution_id']} shows the lots and the arithmetic."
             for row in wrong
@@ -200,16 +190,14 @@ def realized_pnl_ties_to_broker(rows: Sequence[Row]) -> Verdict:
 def broker_cost_is_explained(breaks: Sequence[Row], compared: int) -> Verdict:
     """Where the broker's average is not ours, the method or the fees explain it."""
     found = tuple({"account": row["account"], "symbol": row["symbol"], "since": show.moment(row["first_seen_at"])} for row in breaks)
-    return Verdict(
-        passed=not breaks,
-        says=f"The broker's cost is not explained for {first_of(found, '{symbol} in {account}')}."
-        if breaks
-        else f"The broker's average of every position is ours, or its method explains the difference ({compared} positions).",
-        expected="positions whose cost at the broker nothing explains: 0",
-        actual=f"positions whose cost at the broker nothing explains: {len(breaks)}",
+    return none_are(
+        "positions whose cost at the broker nothing explains",
+        found,
         looked_at=compared,
-        offending=found,
-        evidence=tuple(f"{row['symbol']} in {row['account']}: {row['evidence']}" for row in breaks),
+        good=f"The broker's average of every position is ours, or its method explains the difference ({compared} positions).",
+        bad="The broker's cost is not explained for ",
+        each="{symbol} in {account}",
+        evidence=(f"{row['symbol']} in {row['account']}: {row['evidence']}" for row in breaks),
         mild=True,
     )
 
@@ -222,16 +210,14 @@ def portfolio_value_adds_up(values: Sequence[Row], positions: Sequence[Row]) -> 
     found = tuple(
         {"account": account, "off_by": _money(worth.gap, worth), "broker": _money(worth.net_liquidation, worth)} for account, worth in wrong
     )
-    return Verdict(
-        passed=not wrong,
-        says=f"Cash and positions do not come to the account's value: {first_of(found, '{account} is off by {off_by} of {broker}')}."
-        if wrong
-        else f"Cash and positions come to the broker's net liquidation value ({len(known)} of {len(values)} accounts can be added up).",
-        expected="accounts whose cash and positions are not their net liquidation value: 0",
-        actual=f"accounts whose cash and positions are not their net liquidation value: {len(wrong)}",
+    return none_are(
+        "accounts whose cash and positions are not their net liquidation value",
+        found,
         looked_at=len(known),
-        offending=found,
-        evidence=tuple(
+        good=f"Cash and positions come to the broker's net liquidation value ({len(known)} of {len(values)} accounts can be added up).",
+        bad="Cash and positions do not come to the account's value: ",
+        each="{account} is off by {off_by} of {broker}",
+        evidence=(
             f"{account}: cash {_money(worth.cash, worth)}, positions {_money(worth.positions, worth)}; tolerated are "
             f"{_money(worth.tolerance, worth)}. A missing position or a wrong price does this: position-pipeline breaks shows the first."
             for account, worth in wrong

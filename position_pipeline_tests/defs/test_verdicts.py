@@ -6,7 +6,14 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from position_pipeline.accounting.model import Snapshot, SnapshotStatus
-from position_pipeline.defs.verdicts import cash_identity_holds, positions_are_explained, quantities_match_broker, snapshot_is_complete
+from position_pipeline.defs.verdicts import (
+    cash_identity_holds,
+    closes_have_openings,
+    lots_sum_to_positions,
+    positions_are_explained,
+    quantities_match_broker,
+    snapshot_is_complete,
+)
 from position_pipeline.sync import AccountPass
 
 AT = datetime(2026, 11, 20, 15, tzinfo=UTC)
@@ -124,3 +131,27 @@ def test_a_hair_of_a_cent_is_a_failure_that_says_by_how_much():
     assert verdict.actual == "1 of 2 are not 0"
     assert verdict.offending == ({"account": "U1", "symbol": "AAPL", "off_by": "-0.0000000001 USD"},)
     assert verdict.evidence == ("AAPL in U1: cost 600.0000000001, traded -600 (USD)",)
+
+
+def test_a_position_that_is_not_the_sum_of_its_lots_is_shown_figure_by_figure():
+    row = {
+        "account": "U1", "symbol": "AAPL", "quantity": Decimal(6), "lots_quantity": Decimal(7), "cost": Decimal(600), "lots_cost": None,
+        "open_commission": Decimal(1), "lots_commission": Decimal(1),
+    }  # fmt: skip
+    verdict = lots_sum_to_positions([row], positions=3)
+    assert (verdict.passed, verdict.mild) == (False, False)
+    assert verdict.actual == "positions that are not the sum of their lots: 1"
+    assert [(each["figure"], each["position"], each["lots"]) for each in verdict.offending] == [
+        ("quantity", "6", "7"),
+        ("cost", "600", "unknown"),
+    ]
+    assert lots_sum_to_positions([], positions=3).says == "Every position is the sum of its lots (3 positions)."
+
+
+def test_a_close_without_its_entries_is_named_with_both():
+    orphan = {"account": "U1", "symbol": "AAPL", "id": 7, "closed_at": AT, "execution_id": "e2", "opening_id": "e1"}
+    verdict = closes_have_openings([orphan], closes=9)
+    assert (verdict.passed, verdict.mild, verdict.looked_at) == (False, False, 9)
+    assert verdict.says == "Closes rest on entries that are not believed: AAPL in U1, close 7."
+    assert verdict.evidence == ("close 7: closed by e2, opened by e1.",)
+    assert closes_have_openings([], closes=9).passed
