@@ -12,7 +12,7 @@ PIP_OPTIONS = --disable-pip-version-check --quiet --constraint constraints.txt
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONWARNINGS =
 
-.PHONY: help run test lint unit ib-async bench bench-live peers clean
+.PHONY: help run test lint unit ib-async bench bench-live peers clean soak soak-simulation
 .DELETE_ON_ERROR:
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make test    all checks and tests, as CI runs them"
 	@echo "make bench   how fast it is, measured here and now"
 	@echo "make bench-live  how soon a fill is in the book"
+	@echo "make soak    hours of it: parts killed at random while fills stream in, and a whole day compressed"
 	@echo "make clean   remove the environments (your data in ~/.position_pipeline stays)"
 
 run: $(VENV)/installed
@@ -49,6 +50,16 @@ bench: $(VENV)/installed-dev
 bench-live: $(VENV)/installed-dev
 	$(VENV)/bin/python -m benchmarks.live
 	$(VENV)/bin/python -m benchmarks.live_sync
+
+# Parts of the running product are killed, ROUNDS times, while fills stream in; then a day of syncs, compressed: what grows? Two hours or so.
+ROUNDS ?= 500
+soak: $(VENV)/installed-dev
+	$(VENV)/bin/python -m position_pipeline_tests.crash --rounds $(ROUNDS)
+	$(VENV)/bin/python -m benchmarks.soak
+
+# Random days of fills, corporate actions, transfers and outages, from fresh seeds, until the time is over or a book is wrong.
+soak-simulation: $(VENV)/installed-dev
+	$(VENV)/bin/python -m position_pipeline_tests.simulation --minutes $(or $(MINUTES),5) --shrink
 
 # nautilus_trader and beancount, for `make bench` alone; it makes them itself and does without them where it cannot.
 peers: $(PEERS_VENV)/installed

@@ -37,6 +37,13 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 ALREADY_RUNNING = 75
+FOR_EVER = 1_000_000
+"""Starts that may fail in a row, each a second later than the one before: whatever keeps a process from starting, such as a database that
+is away for a night, nobody has to come and start it when that is over."""
+GLANCE = 1.0
+"""Seconds between two looks whether PostgreSQL still runs; each reads two small files."""
+PAUSE = 15.0
+"""Seconds until PostgreSQL is tried again where it did not start."""
 PATIENCE = 90
 """Seconds that the UI may take to answer after a start on a slow machine."""
 
@@ -92,9 +99,36 @@ def _up(settings: Settings, url: str, port: int) -> int:
     supervisord = _start(settings.home, url)
     try:
         _wait_for_ui(supervisord, port, settings.home)
-        return supervisord.wait()
+        while (moved := _watch(settings, supervisord, url)) is not None:
+            show.say(show.console(), ["PostgreSQL has another port now. Everything that knows the old one is started again."])
+            _end(supervisord, moved)
+            url = moved
+            supervisord = _start(settings.home, url)
+        return supervisord.returncode
     finally:
         _end(supervisord, url)
+
+
+def _watch(settings: Settings, supervisord: subprocess.Popen[bytes], url: str) -> str | None:
+    """Start our own PostgreSQL again when it was killed. None when supervisord has ended; the new URL where another one took its port.
+
+    Whoever opens the store would start it too, but only we know that what Dagster's processes inherited does not lead there any more.
+    """
+    from position_pipeline.store import embedded
+
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            supervisord.wait(timeout=GLANCE)
+            return None
+        if settings.database_url is not None or embedded.url(settings.home) == url:
+            continue
+        try:
+            with embedded.running(settings.home) as found:
+                if found != url:
+                    return found
+        except embedded.EmbeddedServerError as error:
+            show.say(show.console(stderr=True), [str(error)], "red")
+            time.sleep(PAUSE)
 
 
 def _prepare_database(url: str) -> None:
@@ -181,7 +215,7 @@ def _supervisord_conf(home: Path, programs: tuple[Program, ...]) -> str:
         command = " ".join(_quoted(word) for word in program.command)
         log = _safe(home / "logs" / f"{program.name}.log")
         text += (
-            f"[program:{program.name}]\ncommand={command}\npriority={program.rank}\nautorestart=true\nstartsecs=3\nstartretries=10\n"
+            f"[program:{program.name}]\ncommand={command}\npriority={program.rank}\nautorestart=true\nstartsecs=3\nstartretries={FOR_EVER}\n"
             f"stopwaitsecs=15\nstopasgroup=false\nkillasgroup=true\nredirect_stderr=true\n"
             f"stdout_logfile={log}\nstdout_logfile_maxbytes=5MB\nstdout_logfile_backups=1\n\n"
         )

@@ -136,7 +136,7 @@ class Process:
     """`position-pipeline listen` as it runs in life."""
 
     def __init__(self, url: str, broker: Simulator, home: Path, *words: str, client_id: int = 0) -> None:
-        environ = {
+        self.environ = environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("POSITION_SYNC_")},
             "DATABASE_URL": url,
             "POSITION_SYNC_HOME": str(home),

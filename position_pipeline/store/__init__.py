@@ -164,9 +164,10 @@ class Store:
         """Store fills and adjustments of one account and book them, all or nothing. Doing it again changes nothing."""
         with self._connection.transaction():
             recorded = book.record(self._connection, account, fills, adjustments, instruments)
+            if recorded.fills or recorded.adjustments:
+                withdrawing.doubt(self._connection, account, [*fills, *adjustments])
             if recorded.fills or recorded.changes:
                 register.settle(self._connection, account, [*fills, *adjustments], recorded.changes)
-                withdrawing.doubt(self._connection, account, [*fills, *adjustments])
                 self._notify(account, recorded.fills, len(recorded.changes))
         return recorded
 
@@ -249,4 +250,5 @@ class Store:
                 yield delivery
             for account, recorded in delivery.recorded.items():
                 if recorded.fills or recorded.changes:
+                    withdrawing.doubt_all(self._connection, account, recorded.changes)
                     self._notify(account, recorded.fills, len(recorded.changes))

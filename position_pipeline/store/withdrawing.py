@@ -7,6 +7,7 @@ Belongs here: which inferred adjustments have to go. Does not belong here: how o
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,6 @@ from position_pipeline.store.reversing import reverse
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime
     from decimal import Decimal
 
     from position_pipeline.accounting.model import Adjustment, Entry
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SQL = queries.load("breaks")
 
+EVER = datetime.min.replace(tzinfo=UTC)
 OURSELVES = "position_pipeline"
 """Who takes back what nobody has asked for."""
 
@@ -54,6 +55,15 @@ def doubt(connection: Connection, account: str, entries: Iterable[Entry]) -> Non
     first: dict[str, datetime] = {}
     for entry in entries:
         first[entry.instrument] = min(entry.time, first.get(entry.instrument, entry.time))
+    _doubt(connection, account, first)
+
+
+def doubt_all(connection: Connection, account: str, instruments: Iterable[str]) -> None:
+    """The same where so many entries came that they were not kept: any of them may be of before the last answer."""
+    _doubt(connection, account, dict.fromkeys(instruments, EVER))
+
+
+def _doubt(connection: Connection, account: str, first: Mapping[str, datetime]) -> None:
     connection.execute(SQL["doubt"], {"account": account, "instruments": list(first), "first": list(first.values())})
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import fields
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
 from position_pipeline import verify
@@ -16,6 +15,8 @@ from position_pipeline.brokers.ibkr_fills import identity
 from position_pipeline.store import Store
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from position_pipeline.simulator import Simulator
 
 
@@ -52,7 +53,14 @@ def fills(place: Place) -> list[str]:
 
 
 def _as_row(one) -> tuple:
-    return (one.account, *identity(one.exec_id), "BUY" if one.side == "BOT" else "SELL", one.quantity, one.price, one.commission if one.reported else None)
+    return (
+        one.account,
+        *identity(one.exec_id),
+        "BUY" if one.side == "BOT" else "SELL",
+        one.quantity,
+        one.price,
+        one.commission if one.reported else None,
+    )
 
 
 def positions(place: Place) -> list[str]:
@@ -74,7 +82,9 @@ def held(broker: Simulator) -> dict[tuple[str, int], Decimal]:
 def book(place: Place) -> list[str]:
     """The identity is 0, and the book is what its entries make, to the last value."""
     with Store(place.url) as store:
-        flows = [(row, cash_identity(CashFlow(**{each.name: row[each.name] for each in fields(CashFlow)}))) for row in store.read.cash_flows()]
+        flows = [
+            (row, cash_identity(CashFlow(**{each.name: row[each.name] for each in fields(CashFlow)}))) for row in store.read.cash_flows()
+        ]
         verified = verify.verify(store)
     wrong = [f"identity: {row['account']} {row['symbol']} is off by {residue}" for row, residue in flows if residue]
     return wrong + [f"verify: {difference}" for difference in verified.differences]
@@ -93,6 +103,8 @@ def slots(place: Place) -> list[str]:
 
 def unverified(place: Place) -> list[str]:
     """No fill is left that no answer of the broker was held against, and no difference is open."""
-    waiting = place.rows("SELECT account, verified_to FROM accounts a WHERE EXISTS (SELECT FROM executions e WHERE e.account = a.account AND e.id > a.verified_to)")
+    waiting = place.rows(
+        "SELECT account, verified_to FROM accounts a WHERE EXISTS (SELECT FROM executions e WHERE e.account = a.account AND e.id > a.verified_to)"
+    )
     breaks = place.rows("SELECT account, instrument, class FROM breaks WHERE status = 'open'")
     return [f"not verified: {row}" for row in waiting] + [f"break: {row}" for row in breaks]

@@ -22,15 +22,19 @@ if TYPE_CHECKING:
 VICTIMS = {"listener": 5, "sync": 3, "worker": 3, "daemon": 2, "code-server": 2, "postgres": 3, "everything": 2}
 """Who is killed in twenty rounds, and how often. A sync is a command that a person gives; everything is all of the others at once."""
 
+MOVED = "moved"
+"""PostgreSQL is killed and comes back on another port, so that all of Dagster has to be started again: one round in twenty of a soak."""
+
 SPAN = 0.8
 """Seconds of trading before the kill, at most, and again after it."""
 
 BACK = 45
 """Seconds until the book is the broker's again and who was killed lives again; a listener that cannot connect tries again within that."""
 
-QUIET = 120
+QUIET = 150
 """Seconds until Dagster holds nothing and has verified every fill. A run whose process was killed together with the code server, or that
-could not write its end because PostgreSQL was away, is found out after half a minute, and only then comes the next one."""
+could not write its end because PostgreSQL was away, is found out after half a minute; one that was only just being launched after a minute
+(dagster.yaml). Only then comes the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,8 @@ class Round:
     after: float
 
 
-def plan(seed: int, rounds: int) -> list[Round]:
-    """Every victim at least once in twenty rounds; the order is drawn.
+def plan(seed: int, rounds: int, also: tuple[str, ...] = ()) -> list[Round]:
+    """Every victim at least once in twenty rounds, and those of `also` once; the order is drawn.
 
     What leaves an orphaned run behind blocks the next ones for half a minute. So in each twenty the runs that are killed on purpose come
     first, and those who have nothing to do with Dagster last: the twenty end while the orphan is found out.
@@ -53,9 +57,13 @@ def plan(seed: int, rounds: int) -> list[Round]:
     drawn: list[str] = []
     while len(drawn) < rounds:
         twenty = [victim for victim, often in VICTIMS.items() for _ in range(often)]
+        twenty[: len(also)] = also
         random.shuffle(twenty)
         drawn += sorted(twenty, key=lambda victim: {"worker": 0, "listener": 2, "sync": 2}.get(victim, 1))
     return [Round(n, victim, random.uniform(0, SPAN), random.uniform(0, SPAN)) for n, victim in enumerate(drawn[:rounds], 1)]
+
+
+_ROLES = {MOVED: "postgres"}
 
 
 class Rounds:
@@ -92,8 +100,10 @@ class Rounds:
         if one.victim == "worker":
             world.wait_for(lambda: world.pids("worker"), "a run begins", QUIET)
         time.sleep(one.before)
+        if one.victim == MOVED:
+            (world.home / "postgres" / "port").write_text("0")
         census = world.census()
-        victims = set[int]().union(*census.values()) if one.victim == "everything" else census[one.victim]
+        victims = set[int]().union(*census.values()) if one.victim == "everything" else census[_ROLES.get(one.victim, one.victim)]
         world.kill(victims)
         if sync is not None:
             sync.wait(BACK)

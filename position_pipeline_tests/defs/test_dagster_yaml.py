@@ -57,7 +57,7 @@ def test_runs_of_a_pool_wait_for_each_other(instance):
 def test_what_hangs_is_ended_and_nothing_is_tried_twice(instance):
     assert instance.run_monitoring_enabled
     assert instance.run_monitoring_max_runtime_seconds == 1500
-    assert instance.run_monitoring_start_timeout_seconds == 120
+    assert instance.run_monitoring_start_timeout_seconds == 60
     assert not instance.run_retries_enabled
 
 

@@ -48,14 +48,15 @@ def _arguments() -> argparse.Namespace:
 
 
 def _search(databases: Databases, first: int, count: int | None, until: float, *, shrink: bool, keep_going: bool) -> int:
-    began, total, days, failed = time.monotonic(), Played(plan(first)), 0, 0
-    number = 0
+    began, total, number, days, failed = time.monotonic(), Played(plan(first)), 0, 0, 0
     while number < count if count else time.monotonic() < until:
         one = play(databases.shared(), plan(first + number))
         number += 1
         days += one.plan.days
         for name in ("events", "faults", "marks"):
             getattr(total, name).update(getattr(one, name))
+        for each in one.wrong_verdicts:
+            print(f"seed {one.plan.seed}, {each[:400]}", flush=True)
         if one.violations:
             failed += 1
             _tell(one, databases, shrink=shrink)

@@ -97,7 +97,7 @@ def _add(lots: list[Lot], new: Lot, method: str) -> None:
 
 
 def _take(lots: list[Lot], units: Fraction, method: str) -> list[Lot]:
-    """The lots that go, oldest first (lifo: newest first); `units` has the sign of the holding."""
+    """The lots that go, which are the oldest (lifo: the newest), in order of their age; `units` has the sign of the holding."""
     gone = []
     while units:
         lot = lots.pop(-1 if method == "lifo" else 0)
@@ -107,7 +107,7 @@ def _take(lots: list[Lot], units: Fraction, method: str) -> list[Lot]:
             lot = part
         gone.append(lot)
         units -= lot.quantity
-    return gone
+    return gone[::-1] if method == "lifo" else gone
 
 
 # Comparing. Rows are those of the tables, as dictionaries.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from position_pipeline_tests.simulation.driver import Played
     from position_pipeline_tests.simulation.plan import Plan
 
-LONGEST = 90
+LONGEST = 45
 """Seconds."""
 
 

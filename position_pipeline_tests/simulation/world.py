@@ -233,9 +233,11 @@ class World(Answering):
         return self._play_rename(step, account, 1, (2, 4, 5, 10)[step.choice % 4])
 
     def _play_deliver(self, step: Step, account: str) -> bool:
-        """Exercised by the holder, or assigned early."""
+        """Exercised by the holder, or assigned early: only what is in the money."""
         held = [
-            name for name in OPTIONS if name not in self._ended and self.broker.book.holding(account, self.listed[name].con_id).quantity
+            name
+            for name in OPTIONS
+            if name not in self._ended and self._inside(name) and self.broker.book.holding(account, self.listed[name].con_id).quantity
         ]
         if not held:
             return False
@@ -255,11 +257,15 @@ class World(Answering):
         self.facts[made.family] = replace(self.facts[made.family], takes_from=id_)
         self._changed_at[shares.con_id] = self.now
 
+    def _inside(self, name: str) -> bool:
+        """Whether an option is in the money."""
+        one, price = self.listed[name], self.broker.market.prices[self.listed[ON[name][0]].con_id]
+        return price > one.strike if one.right == "C" else price < one.strike
+
     def _end(self, name: str) -> None:
         """The last day is over: what is in the money is delivered, the rest is worth nothing."""
-        one, shares = self.listed[name], self.listed[ON[name][0]]
-        price = self.broker.market.prices[shares.con_id]
-        inside = price > one.strike if one.right == "C" else price < one.strike
+        one = self.listed[name]
+        inside = self._inside(name)
         for account in self.broker.book.holders(one.con_id):
             quantity = self.broker.book.holding(account, one.con_id).quantity
             if inside:

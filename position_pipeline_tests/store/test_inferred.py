@@ -11,7 +11,7 @@ from position_pipeline.accounting.model import AdjustmentKind, Basis
 from position_pipeline.explain import close_lines
 from position_pipeline.verify import verify
 from position_pipeline_tests.accounting.late_facts import late_facts
-from position_pipeline_tests.scenarios import AAPL, ACCOUNT, CALL, KO, TSLA, adjustment, buy, sell
+from position_pipeline_tests.scenarios import AAPL, ACCOUNT, CALL, EVERYTHING, KO, TSLA, adjustment, buy, holding, sell, snapshot
 from position_pipeline_tests.store.conftest import identities
 from position_pipeline_tests.store.tables import believed, listening, rows
 from position_pipeline_tests.store.test_kinds import in_tables
@@ -256,3 +256,22 @@ def _answer(store, account, at=None):
     moment = at or rows(store, "SELECT clock_timestamp() AS at")[0]["at"]
     positions = store.read.positions_then([account], as_of=None, known_at=moment, all_=True)
     return moment, positions, store.read.closes([account], known_at=moment)
+
+
+def test_what_comes_in_bulk_puts_in_doubt_what_was_inferred_before(book):
+    """2 AAPL were adopted from an answer; a file brings the fill that bought them, with the time of the next second."""
+    book.store.add_account(ACCOUNT, "ibkr", base_currency="USD")
+    book.record(buy(AAPL, 10, 100, at=0))
+    adopted = adjustment(AdjustmentKind.ADOPTED, AAPL, 2, at=3000, held=Decimal(12), basis=Basis.UNKNOWN, commission=None)
+    book.record(adopted)
+    met = snapshot(holding(AAPL, 12, 100), at=3600)
+    book.store.save_snapshot(met, EVERYTHING, "ibkr")
+    book.store.reconcile(met, EVERYTHING)
+    with book.store.delivering() as delivery:
+        delivery.add(ACCOUNT, [buy(AAPL, 2, 104, at=3001)], EVERYTHING)
+        delivery.finish()
+    assert book.quantities() == {"AAPL": 14}  # both, until an answer says what is held
+    again = snapshot(holding(AAPL, 12, "100.66666667"), at=3700)
+    book.store.save_snapshot(again, EVERYTHING, "ibkr")
+    book.store.reconcile(again, EVERYTHING)
+    assert book.quantities() == {"AAPL": 12}

@@ -13,7 +13,7 @@ from decimal import Decimal
 import pytest
 
 from position_pipeline.accounting.circumstances import Policy
-from position_pipeline.accounting.model import AccountValue
+from position_pipeline.accounting.model import AccountValue, AdjustmentKind
 from position_pipeline.store import NotPossible, Store, recent
 from position_pipeline.store.book import record
 from position_pipeline_tests.scenarios import (
@@ -25,6 +25,7 @@ from position_pipeline_tests.scenarios import (
     OTHER_ACCOUNT,
     SAP,
     TSLA,
+    adjustment,
     buy,
     holding,
     moment,
@@ -594,3 +595,44 @@ def test_cash_that_another_instruments_fill_moved_is_no_sign_of_a_missing_one(me
     for at in (3730, 4000, 4700):
         see(met, holding(KO, 8, 60), holding(AAPL, 12, "98.33333333", price=90), at=at, values=later, policy=ASK)
     assert only(met)["class"] != "missing_fill"  # 2 x 90 = 180 would have been paid for it
+
+
+# Late facts that stand behind what was inferred of them
+
+
+def test_a_statement_that_dates_an_event_later_than_it_was_taken_for_replaces_it(met):
+    """The split was seen at 4000 and is taken to be of 3600; by the statement it was at 3900. Done twice it would make 40."""
+    see(met, holding(AAPL, 20, 50, price="52.5"), at=4000)
+    (inferred,) = met.store.read.adjustments(all_=True)
+    assert (inferred["kind"], met.position(AAPL)["quantity"]) == ("split", 20)
+    met.record(adjustment(AdjustmentKind.SPLIT, AAPL, 0, at=300 + 3600, name="stated", numerator=D(2), denominator=D(1)))
+    see(met, holding(AAPL, 20, 50, price="52.5"), at=4300)
+    assert (met.position(AAPL)["quantity"], standing(met)) == (20, [])
+    assert [event[3] for event in met.events(AAPL) if event[0] == "split"] == ["stated"]
+
+
+def test_an_expiry_of_a_statement_takes_the_place_of_the_one_that_was_inferred(met):
+    """Nothing differs while the fact waits behind the inferred expiry, which left it nothing to do: the next answer decides all the same."""
+    met.record(sell(CALL, 1, 3, at=10, name="written"))
+    see(met, holding(CALL, -1, 3, price=1), at=3700)
+    met.record(replace(adjustment(AdjustmentKind.EXPIRY, CALL, 1, at=3800, name="inferred", price=0), held=D(0)))
+    see(met, at=4000)
+    met.record(adjustment(AdjustmentKind.EXPIRY, CALL, 1, at=3900, name="stated", price=0))
+    assert [close["execution_id"] for close in met.closes()] == ["inferred"]
+    see(met, at=4300)
+    assert [close["execution_id"] for close in met.closes()] == ["stated"]
+    assert [row["reversed_by"] for row in met.store.read.adjustments(all_=True) if row["id"] == "inferred"] == ["position_pipeline"]
+
+
+def test_a_fact_of_after_the_last_answer_puts_nothing_in_doubt(met):
+    see(met, holding(AAPL, 20, 50, price="52.5"), at=4000)
+    met.record(buy(AAPL, 5, 52, at=4100))
+    assert rows(met.store, "SELECT id FROM adjustments WHERE doubted_at IS NOT NULL") == []
+
+
+def test_what_other_methods_cost_is_worked_out_anew_for_another_history(met):
+    """By fifo the 10 of 120 are left either way; their average is 110 with a first purchase at 100, and 95 with one at 70."""
+    met.record(replace(buy(TSLA, 10, 100, at=5, name="first")), buy(TSLA, 10, 120, at=6), sell(TSLA, 10, 130, at=7))
+    assert see(met, holding(TSLA, 10, 110, price=130), at=3700).open_breaks == 0
+    met.record(replace(buy(TSLA, 10, 70, at=5, name="first"), revision=2))
+    assert see(met, holding(TSLA, 10, 95, price=130), at=4000).open_breaks == 0

@@ -106,10 +106,15 @@ def _signs_of_more(scene: Scene, worthless: Sequence[End], shares: Instrument) -
         inside = moneyness(scene, end, shares)
         if inside is not None and inside > CLEAR:
             yield f"{end.it.instrument.symbol} ended in the money too, and nothing that these shares tell delivers it"
-        for fill in scene.recent.fills:
-            of_it = fill.instrument == shares.id and fill.price == end.strike and (fill.signed_quantity > 0) == (end.shares > 0)
-            if of_it and fill.time > end.it.since and not fill.quantity % abs(end.shares):
-                yield f"fill {fill.execution_id} of {signed(fill.signed_quantity)} at its strike may deliver {end.it.instrument.symbol}"
+        yield from legs_at_the_strike(scene, end, shares)
+
+
+def legs_at_the_strike(scene: Scene, end: End, shares: Instrument) -> Iterator[str]:
+    """Fills since the sides agreed that may be the share leg of some of these options."""
+    for fill in sorted(scene.recent.fills, key=lambda fill: (fill.time, fill.execution_id)):
+        of_it = fill.instrument == shares.id and fill.price == end.strike and (fill.signed_quantity > 0) == (end.shares > 0)
+        if of_it and fill.time > end.it.since and not fill.quantity % abs(end.shares):
+            yield f"fill {fill.execution_id} of {signed(fill.signed_quantity)} at its strike may deliver {end.it.instrument.symbol}"
 
 
 def _entries(scene: Scene, counts: Sequence[tuple[End, Decimal]], shares: Instrument, evidence: str) -> Iterator[Adjustment]:

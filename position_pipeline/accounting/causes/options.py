@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from position_pipeline.accounting.causes.deliveries import delivered_by, delivery_of
+from position_pipeline.accounting.causes.deliveries import delivered_by, delivery_of, legs_at_the_strike
 from position_pipeline.accounting.causes.endings import (
     CLEAR,
     End,
@@ -160,6 +160,7 @@ def _expired(scene: Scene, end: End, shares: Instrument | None, moved: Decimal) 
         doubts.append(f"{end.it.instrument.underlying} moved by {signed(moved)}, which these options may have delivered")
     if inside is None and cash is not None and abs(cash) > 50 * CASH_LEAST:
         doubts.append(f"cash moved by {money(cash)} beyond the known fills")
+    doubts += [] if shares is None else legs_at_the_strike(scene, end, shares)
     words = f"{plain(end.count)} {end.it.instrument.symbol} expired"
     entry = expiry_of(scene, end, end.count, "; ".join(signs))
     if doubts:

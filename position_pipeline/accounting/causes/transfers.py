@@ -59,11 +59,26 @@ def transfer(scene: Scene, it: Difference) -> Iterator[Verdict]:
         (it.id,),
         f"{plain(abs(it.change))} were transferred {way} the account",
         tuple(signs),
-        (f"{len(others)} other accounts differ by as much",) if len(others) > 1 else (),
+        (
+            *([f"{len(others)} other accounts differ by as much"] if len(others) > 1 else []),
+            *(_may_be_another(scene, it, sold=sold) if sold or (coming and not others) else ()),
+        ),
         (entry,),
         f"Book a transfer of {signed(it.change)}{'' if it.change < 0 else ' at the cost that the broker tells, or an unknown one'}",
         shown=bool(others),
+        asks=coming and it.change < 0 and not others,  # a short that comes was most likely delivered
     )
+
+
+def _may_be_another(scene: Scene, it: Difference, *, sold: bool) -> Iterator[str]:
+    """Another instrument of its kind is gone, or is short, and nothing tells why: one of them may have got a new name."""
+    came = [each.id for each, units in scene.fresh if units < 0] if sold else []
+    came += [each.instrument for each in scene.recent.standing if sold and each.instrument and each.adopted and each.booked < 0]
+    gone = [each.id for each in scene.differences.values() if each.gone and not each.after(each.since)]
+    for other, words in [*((each, "is short") for each in came), *((each, "is gone") for each in gone)]:
+        one = scene.instruments[other]
+        if other != it.id and (one.sec_type, one.currency) == (it.instrument.sec_type, it.instrument.currency):
+            yield f"{one.symbol} {words}, and nothing tells why"
 
 
 def _sold_unknown_units(it: Difference) -> bool:
