@@ -24,7 +24,7 @@ STOPPED = dg.DefaultSensorStatus.STOPPED
 
 @pytest.fixture
 def instance():
-    with dg.instance_for_test() as made:
+    with dg.DagsterInstance.ephemeral() as made:
         yield made
 
 

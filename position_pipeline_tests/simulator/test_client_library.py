@@ -163,13 +163,13 @@ def test_client_zero_hears_what_another_client_ordered_and_a_third_does_not(brok
     assert third.fills() == []
 
 
-def test_a_future_is_worth_its_gain_and_costs_no_cash(broker: Simulator, connect: Connect) -> None:
+def test_a_future_is_worth_its_gain_which_counts_as_cash(broker: Simulator, connect: Connect) -> None:
     broker.execute("U1", "ESZ7", "BUY", 1, "5990", commission="2.25")
     ib = connect(broker, account="U1")
     values = {(v.tag, v.currency): v.value for v in ib.accountValues("U1")}
-    assert values["TotalCashValue", "USD"] == "100000.00"
     # 1 x 50 x 6000 - (50 x 5990 + 2.25) = 497.75; the gross value leaves futures out
     assert values["FuturesPNL", "USD"] == "497.75"
+    assert (values["CashBalance", "USD"], values["TotalCashValue", "USD"]) == ("100000.00", "100497.75")
     assert values["GrossPositionValue", "USD"] == "41311.23"  # 23010 + 2400 + 8000 + 7901.23
 
 
