@@ -42,7 +42,7 @@ FOR_EVER = 1_000_000
 is away for a night, nobody has to come and start it when that is over."""
 GLANCE = 1.0
 """Seconds between two looks whether PostgreSQL still runs; each reads two small files."""
-PAUSE = 15.0
+PAUSE = 5.0
 """Seconds until PostgreSQL is tried again where it did not start."""
 PATIENCE = 90
 """Seconds that the UI may take to answer after a start on a slow machine."""

@@ -21,7 +21,7 @@ def test_a_seed_gives_the_same_kills_again_and_twenty_rounds_kill_everybody():
 def test_whoever_is_killed_no_fill_is_lost_or_booked_twice_and_everything_comes_back(tmp_path):
     with World(tmp_path, DEBOUNCE="1", IBKR_CLIENT_ID="0") as world:
         rounds = Rounds(world, SEED)
-        rounds.play(plan(SEED, 20))
+        rounds.play(plan(SEED, 20, quick=True))
         assert rounds.fills > 100
         rounds.quiet()
         assert world.stop() == 0
