@@ -34,8 +34,9 @@ lint: $(VENV)/installed-dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+# One more than the two processors of a small machine: a third of the time tests wait for processes, locks and timeouts.
 unit: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -n 3 --dist loadfile
 
 # The adapter and the simulator once more, with the successor of ib_insync. The two libraries cannot share an environment.
 ib-async: $(IB_ASYNC_VENV)/installed
