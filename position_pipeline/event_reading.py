@@ -89,7 +89,8 @@ def _send(path: Path, at_a_time: int, pipe: IO[bytes]) -> None:
     try:
         with without_collection():
             for batch in _batches(path, at_a_time):
-                pickle.dump(tuple(batch), pipe, pickle.HIGHEST_PROTOCOL)
+                # Whole before the pipe is full: written piece by piece it would be made while the other side waits.
+                pipe.write(pickle.dumps(tuple(batch), pickle.HIGHEST_PROTOCOL))
                 pipe.flush()
     except (NoEvents, OSError) as error:
         if isinstance(error, BrokenPipeError):
