@@ -17,21 +17,18 @@ from typing import TYPE_CHECKING, Any
 from position_pipeline import show
 from position_pipeline.accounting.exact import total
 from position_pipeline.alerts import Kind, Trouble, cut
+from position_pipeline.market_hours import LONGEST_SILENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    Silence = Callable[[Sequence[tuple[str, str]], datetime, datetime], timedelta]
-    """How much of the time between two moments counts, for what an account holds."""
+    from position_pipeline.market_hours import Silence
 
 Row = dict[str, Any]
 
 IMPACTS = (Decimal(1_000), Decimal(10_000), Decimal(100_000), Decimal(1_000_000))
 """In the currency of the impact; a difference that comes to ten times as much is worse, and told again."""
-
-LONGEST_SILENCE = timedelta(hours=26)
-"""However closed the markets are: whoever syncs around the clock is never silent for so long."""
 
 MATES = timedelta(minutes=1)
 """Accounts of one connection are synced one after the other: what is stale within this time is told together."""

@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     Span = tuple[datetime, datetime]
+    Silence = Callable[[Sequence[tuple[str, str]], datetime, datetime], timedelta]
+    """How much of the time between two moments counts, for what an account holds."""
 
 NEW_YORK = ZoneInfo("America/New_York")
+
+LONGEST_SILENCE = timedelta(hours=26)
+"""However closed the markets are: a schedule that runs around the clock is never silent for so long."""
 
 EXCHANGES = {
     "USD": "XNYS", "EUR": "XETR", "GBP": "XLON", "CHF": "XSWX", "CAD": "XTSE", "JPY": "XTKS", "HKD": "XHKG", "AUD": "XASX", "SEK": "XSTO",

@@ -13,24 +13,24 @@ from position_pipeline import show
 from position_pipeline.accounting.exact import plain
 from position_pipeline.accounting.valuation import AccountWorth, ValuedPosition, account_worth, ties
 from position_pipeline.defs.verdicts import Verdict, none_are
+from position_pipeline.market_hours import LONGEST_SILENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    Row = Mapping[str, Any]
-    Silence = Callable[[Sequence[tuple[str, str]], datetime, datetime], timedelta]
-    """How much of the time between two moments counts, for what an account holds."""
+    from position_pipeline.market_hours import Silence
 
-LONGEST_AGE = timedelta(hours=26)
-"""However closed the markets are: a schedule that runs around the clock is never silent for so long."""
+    Row = Mapping[str, Any]
 
 
 def positions_are_fresh(rows: Sequence[Row], now: datetime, stale_after: float, silence: Silence) -> Verdict:
     """Every account's last proven answer is recent, by the broker's clock; closed markets and the broker's resets excuse, to a limit."""
     aged = [(row, now - row["source_at"]) for row in rows]
     limit = timedelta(seconds=stale_after)
-    late = [(row, age) for row, age in aged if age > limit and (age > LONGEST_AGE or silence(_kinds(row), row["source_at"], now) > limit)]
+    late = [
+        (row, age) for row, age in aged if age > limit and (age > LONGEST_SILENCE or silence(_kinds(row), row["source_at"], now) > limit)
+    ]
     found = tuple({"account": row["account"], "last_answer": show.moment(row["source_at"]), "age": _hours(age)} for row, age in late)
     excused = sum(1 for _, age in aged if age > limit) - len(late)
     return none_are(
@@ -45,7 +45,7 @@ def positions_are_fresh(rows: Sequence[Row], now: datetime, stale_after: float, 
             "whether the broker can be reached, position-pipeline sync asks it now."
             for row, _ in late
         ),
-        mild=all(age <= LONGEST_AGE for _, age in late),
+        mild=all(age <= LONGEST_SILENCE for _, age in late),
     )
 
 
