@@ -4,6 +4,9 @@ Belongs here: the one thread that talks to Dagster's webserver, over its HTTP in
 here: anything that booking waits for. Dagster may be away for as long as it likes: what is told is summed up until it is back.
 
     POST /report_asset_materialization/<asset>, /report_asset_observation/<asset>
+
+An asset with checks is observed, never materialized: a materialization is newer than the checks of the last run, which Dagster's pages then
+show as not evaluated until the next one.
 """
 
 from __future__ import annotations
@@ -88,9 +91,9 @@ class Reports:
         if not told.batches:
             return
         metadata = {"source": "listener", "fills": told.fills, "batches": told.batches, "slowest_ms": round(told.slowest * 1000, 1)}
-        sent = self._send("materialization", "trade_executions", metadata)
+        sent = self._send("observation", "trade_executions", metadata)
         positions = {"source": "listener", "positions_changed": told.positions, "fills": told.fills}
-        if sent and (not told.positions or self._send("materialization", "reconciled_positions", positions)):
+        if sent and (not told.positions or self._send("materialization", "position_events", positions)):
             return
         with self._lock:
             self._sum.fills += told.fills
