@@ -131,7 +131,7 @@ class _Importing:
         self._open(account)
         met = self._met[account]
         new = {fill.instrument: fill for fill in fills if fill.instrument not in met}
-        met |= new.keys()
+        met.update(new)
         self._delivery.add(account, fills, [_instrument(new[id_]) for id_ in sorted(new)])
 
     def _agreed(self, event: Event) -> Terms:
