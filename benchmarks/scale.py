@@ -16,7 +16,6 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -147,7 +146,7 @@ def few(url: str, fills: int) -> None:
             for times, account in turn if number % 2 else reversed(turn):
                 times.append(_seconds(store, account, _new(account, number)))
         for number in range(3):
-            fill = replace(_new(LARGE, 0)[number], execution_id=f"late{number}", time=START + timedelta(seconds=30))
+            fill = _new(LARGE, 0)[number]._replace(execution_id=f"late{number}", time=START + timedelta(seconds=30))
             late.append(_seconds(store, LARGE, [fill]))
     ratio = statistics.median(large) / statistics.median(small)
     print("5 new fills of 5 instruments, recorded")

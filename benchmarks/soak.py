@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 
 from benchmarks.live_sync import _environ
-from position_pipeline import supervision
+from position_pipeline import supervision_programs
 from position_pipeline.simulator import Simulator, many_positions
 from position_pipeline.store import embedded, upgrade
 
@@ -92,9 +92,9 @@ class Day:
         home = folder / "home"
         (home / "dagster").mkdir(parents=True, exist_ok=True)
         (home / "logs").mkdir(exist_ok=True)
-        (home / "dagster" / "dagster.yaml").write_text(supervision._dagster_yaml().read_text())  # noqa: SLF001  as `up` does
+        (home / "dagster" / "dagster.yaml").write_text(supervision_programs.dagster_yaml().read_text())  # as `up` does
         ours = {**_environ(home, broker), "DATABASE_URL": url}
-        dagsters = supervision.environment(home, url)
+        dagsters = supervision_programs.environment(home, url)
         self._environ = {**{name: dagsters[name] for name in dagsters if name.startswith("DAGSTER_") or name == "TZ"}, **ours}
         self._listener: subprocess.Popen[bytes]
         self._worker: subprocess.Popen[str]

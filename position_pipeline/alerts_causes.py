@@ -1,7 +1,8 @@
-"""What counts as wrong: from rows and verdicts to troubles, each under the key of its cause.
+"""What counts as wrong with connections, runs and checks: from rows and verdicts to troubles, each under the key of its cause.
 
-Belongs here: one function a source, and in how many words a trouble is put. Pure. Does not belong here: reading the rows (store.alerting,
-defs.alerting), what of it is told (alerts). A new source is one more function here, and its call in `alerts_delivery.tell`.
+Belongs here: one function a source, and in how many words a trouble is put. Pure. Does not belong here: differences between book and broker
+(alerts_differences), reading the rows (store.alerting, defs.alerting), what of it is told (alerts). A new source is one more function here,
+and its call in `alerts_delivery.tell`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,9 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from position_pipeline import show
-from position_pipeline.accounting.exact import total
 from position_pipeline.alerts import Kind, Trouble, cut
 from position_pipeline.market_hours import LONGEST_SILENCE
 
@@ -27,14 +26,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-IMPACTS = (Decimal(1_000), Decimal(10_000), Decimal(100_000), Decimal(1_000_000))
-"""In the currency of the impact; a difference that comes to ten times as much is worse, and told again."""
-
 MATES = timedelta(minutes=1)
 """Accounts of one connection are synced one after the other: what is stale within this time is told together."""
-
-NEXT_ANSWER = timedelta(minutes=6)
-"""Until an answer after a moment is there and looked into: what may clear by then is looked into every five minutes."""
 
 ELSEWHERE = {
     "quantities_match_broker": "quantity",
@@ -79,106 +72,6 @@ class Judged:
 def digest(*parts: object) -> str:
     """A short name for what was told, to see whether it is the same."""
     return hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=12).hexdigest()
-
-
-# -- differences
-
-
-def of_breaks(rows: Iterable[Row], now: datetime, least: Decimal) -> list[Trouble]:
-    """One trouble for each cause: an option and the shares that it became are one. `least`: impacts below it are not told.
-
-    Its key is the id of its first break, which stays while more is learned of it: what is taken for another cause than before is the same
-    trouble, and no recovery.
-    """
-    causes: dict[str, list[Row]] = defaultdict(list)
-    guarded = set()
-    for row in rows:
-        causes[row["cause"] or row["id"]].append(row)
-        if row["instrument"] is None and row["status"] != "dismissed":
-            guarded.add(row["account"])
-    return [_of_cause(found, guarded, now, least) for found in causes.values()]
-
-
-def _of_cause(every: Sequence[Row], guarded: Collection[str], now: datetime, least: Decimal) -> Trouble:
-    """`guarded` are accounts of which too much is gone at once: that is told, and not each position that is gone."""
-    rows = [row for row in every if row["status"] != "dismissed"] or every
-    first = rows[0]
-    whole = first["instrument"] is None
-    accounts = tuple(sorted({row["account"] for row in rows}))
-    return Trouble(
-        cause=f"break:{first['id']}",
-        kind=Kind.GUARD if whole else Kind.BREAK,
-        accounts=accounts,
-        headline=_headline(rows),
-        says=" ".join(filter(None, (_class_in_words(rows), cut(first["evidence"]), first["proposal"]))),
-        helps=f"position-pipeline breaks show {first['id']}",
-        since_at=min(row["first_seen_at"] for row in rows),
-        digest=digest(*sorted(_data(row) for row in rows)),
-        impact_class=_impact_class(rows),
-        grave=whole,
-        quiet=all(_passes(row, now, least) or _is_guarded(row, guarded) for row in rows),
-        dismissed=first["status"] == "dismissed",
-        covers=tuple(f"break:{row['id']}" for row in every if row is not first),
-    )
-
-
-def _passes(row: Row, now: datetime, least: Decimal) -> bool:
-    """It may clear by itself until a time that has not come, or is too small to be told.
-
-    The first answer after that time says what it is: until then there is nothing to tell but that time is over.
-    """
-    waits = row["expected_clear_at"] is not None and now < row["expected_clear_at"] + NEXT_ANSWER
-    small = row["impact"] is not None and row["impact"] < least
-    return (row["class"] == "timing" and waits) or small
-
-
-def _is_guarded(row: Row, guarded: Collection[str]) -> bool:
-    return row["account"] in guarded and bool(row["book_quantity"]) and row["broker_quantity"] == 0
-
-
-def _data(row: Row) -> str:
-    """The difference, not both sides: a position that is traded moves on while what is missing stays the same."""
-    sides = row["broker_quantity"], row["book_quantity"]
-    apart = "" if None in sides else show.quantity(sides[0] - sides[1])
-    return f"{row['account']} {row['instrument']} {row['subject']} {row['class']} {apart} {row['adopted'] or ''}"
-
-
-def _headline(rows: Sequence[Row]) -> str:
-    first = rows[0]
-    more = f" (and {show.counted(len(rows) - 1, 'more break')} of the same cause)" if len(rows) > 1 else ""
-    if first["instrument"] is None:
-        return f"{first['account']}: the broker's answer as a whole is doubtful ({first['class']}){more}"
-    if first["subject"] != "quantity":
-        return f"{first['symbol']} in {first['account']}: {first['subject']} differs{more}"
-    ours, theirs = show.quantity(first["book_quantity"]), show.quantity(first["broker_quantity"])
-    if first["adopted"] and ours == theirs:
-        return f"{first['symbol']} in {first['account']}: the book follows the broker's {theirs} unexplained{more}"
-    sides = f"book {ours}, broker {theirs}"
-    return f"{first['symbol']} in {first['account']}: {sides}{more}"
-
-
-def _class_in_words(rows: Sequence[Row]) -> str:
-    sums = _sums(rows)
-    worth = ", ".join(f"{show.money(amount)} {currency}" for currency, amount in sorted(sums.items()))
-    adopted = " The book follows the broker until a fact explains it." if any(row["adopted"] for row in rows) else ""
-    return f"{rows[0]['class']}, worth {worth or 'an unknown amount'}.{adopted}"
-
-
-def _sums(rows: Sequence[Row]) -> dict[str, Decimal]:
-    """What the breaks of a cause are worth, a currency at a time."""
-    amounts = defaultdict(list)
-    for row in rows:
-        if row["impact"] is not None:
-            amounts[row["impact_currency"]].append(row["impact"])
-    return {currency: total(each) for currency, each in amounts.items()}
-
-
-def _impact_class(rows: Sequence[Row]) -> int:
-    """How many of `IMPACTS` are reached; what has no price is not taken for small."""
-    sums = _sums(rows)
-    if not sums:
-        return 1
-    return max(sum(amount >= step for step in IMPACTS) for amount in sums.values())
 
 
 # -- connections

@@ -24,7 +24,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
-from position_pipeline import alerts, alerts_causes, show
+from position_pipeline import alerts, alerts_causes, alerts_differences, show
 from position_pipeline.market_hours import working_time
 from position_pipeline.settings import SIMULATED
 
@@ -88,7 +88,7 @@ def tell(store: Store, settings: Settings, seen: Callable[[], Sequence[Trouble]]
 
 def _troubles(store: Store, settings: Settings, seen: Sequence[Trouble], now: datetime) -> list[Trouble]:
     rows, patience, silence = store.alerting.breaks(), settings.stale_after, partial(working_time, window=settings.reset_minutes)
-    breaks = alerts_causes.of_breaks(rows, now, settings.alert_min_impact)
+    breaks = alerts_differences.of_breaks(rows, now, settings.alert_min_impact, settings.next_answer)
     stale = alerts_causes.of_accounts(store.alerting.accounts(), _read(settings), patience, silence, now)
     gaps = alerts_causes.of_gaps(store.alerting.gaps(), patience, now)
     return [*alerts_causes.told_elsewhere(seen, rows, stale), *breaks, *stale, *gaps]

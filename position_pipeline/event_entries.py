@@ -142,7 +142,7 @@ class Going:
     def _delivery(self, event: Event, option: Adjustment, terms: Terms) -> Fill:
         self._learn_terms(event.underlying)
         underlying = self._earlier.terms_of_underlying(event, terms)
-        fill = replace(delivery_of(event, option, underlying), instrument=self._book_id(event.underlying), sequence=event.line)
+        fill = delivery_of(event, option, underlying)._replace(instrument=self._book_id(event.underlying), sequence=event.line)
         self._earlier.keep_terms(event.underlying, underlying)
         return fill
 

@@ -28,10 +28,12 @@ from position_pipeline.store import Recorded
 from position_pipeline.store.bulk import BATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from position_pipeline.accounting.model import Entry
     from position_pipeline.brokers.event_lines import Event
+    from position_pipeline.event_entries import Understood
     from position_pipeline.store import Store
     from position_pipeline.store.bulk import Delivery
 
@@ -190,11 +192,24 @@ class _Importing:
         for group in _linked(events):
             names = {name for event in group for name in (event.instrument, event.underlying) if name}
             known = self._delivery.history(account, map(book_id, names))
-            found = Going(known, book_id, self._earlier, taken).through(group)
+            found = self._through(group, known, taken)
             self._refused += [(each.line, account, each.reason) for each in found.refused]
             if found.adjustments:
                 self._deliver(account, found.fills)
                 self._delivery.adjust(account, found.adjustments)
+
+    def _through(self, group: Sequence[Event], known: Mapping[str, Sequence[Entry]], taken: set[str]) -> Understood:
+        """Beside all that the book has; beside its facts alone, where something inferred has taken the place of a line."""
+        facts = {id_: tuple(entry for entry in entries if isinstance(entry, Fill) or entry.held is None) for id_, entries in known.items()}
+        alone = None if facts == known else self._earlier.copied()
+        found = Going(known, book_id, self._earlier, taken).through(group)
+        if alone is None or not found.refused:
+            return found
+        again = Going(facts, book_id, alone, taken).through(group)
+        if len(again.refused) >= len(found.refused):
+            return found
+        self._earlier = alone
+        return again
 
 
 def book_id(name: str) -> str:
@@ -211,7 +226,7 @@ def _kept(event: Event) -> None:
     """Refuse what cannot be kept beside other files."""
     if not event.account:
         raise LineRefused("account is missing")
-    if event.time is UNTIMED:
+    if event.time == UNTIMED:  # it may have come from the process that reads ahead
         raise LineRefused("time is missing")
 
 

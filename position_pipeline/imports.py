@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from position_pipeline import event_files, show, statements
 from position_pipeline.brokers.event_cells import NoEvents
 from position_pipeline.statements import StatementError
+from position_pipeline.store import Recorded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,13 +68,24 @@ def _event_rows(name: str, taken: Taken) -> list[dict[str, Any]]:
         refused.setdefault(account, []).append({"symbol": symbol, "reason": reason})
     for account, recorded in taken.recorded.items():
         refused[account] += [{"symbol": symbol, "reason": reason} for symbol, reason in recorded.refused]
-    return [{"file": name, "account": account, **_counts(taken, account), "refused_rows": rows} for account, rows in refused.items()]
+    return [
+        {
+            "file": name,
+            "account": account,
+            **_counts(taken, account),
+            "refused_rows": rows,
+            "waiting_rows": [{"symbol": symbol, "reason": reason} for symbol, reason in _recorded(taken, account).waiting],
+        }
+        for account, rows in refused.items()
+    ]
+
+
+def _recorded(taken: Taken, account: str) -> Recorded:
+    return taken.recorded.get(account, Recorded())
 
 
 def _counts(taken: Taken, account: str) -> dict[str, int]:
-    recorded = taken.recorded.get(account)
-    if recorded is None:
-        return dict.fromkeys(("fills", "fills_completed", "adjustments", "cash_rows", "positions_changed"), 0)
+    recorded = _recorded(taken, account)
     return {
         "fills": recorded.fills,
         "fills_completed": recorded.completed,
@@ -92,7 +104,7 @@ def _event_lines(name: str, taken: Taken) -> list[str]:
             new += [show.counted(row["adjustments"], "book entry", "book entries")] if row["adjustments"] else []
             new += [show.counted(row["cash_rows"], "cash row")] if row["cash_rows"] else []
             text.append(f"  Account {row['account']}: {', '.join(new)}. {show.counted(row['positions_changed'], 'position')} changed.")
-    refused = [" ".join(filter(None, (each["symbol"], each["reason"]))) for row in rows for each in row["refused_rows"]]
-    more = len(refused) - statements.MOST_LINES
-    text += [f"  Refused: {each}" for each in refused[: statements.MOST_LINES]]
-    return [*text, f"  and {more} more refused; --json lists all"] if more > 0 else text
+    for word, field in (("Waits", "waiting_rows"), ("Refused", "refused_rows")):
+        told = [f"{word}: {' '.join(filter(None, (each['symbol'], each['reason'])))}" for row in rows for each in row[field]]
+        text += statements.some(told, field.partition("_")[0])
+    return text

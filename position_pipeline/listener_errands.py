@@ -116,7 +116,8 @@ class Healing(Errands):
     """Reads a broker whole after its stream may have missed something, until that succeeded, and closes the gap.
 
     A gap is healed by the first such sync, and stays open while a difference is that was first seen until then. One of timing is gone
-    with the next sync, so there are more of them, ever more rarely.
+    with the next sync, so there are more of them, ever more rarely, for as long as one may end it. What was adopted stays until a fact
+    comes from elsewhere: then it is only looked whether it has.
     """
 
     def __init__(self, name: str, find: Callable[[], StreamingBroker], house: House) -> None:
@@ -144,8 +145,8 @@ class Healing(Errands):
             losses = self._losses
             if self._healed == losses and store.streaming.close_gap(self._name):
                 self._close(losses)  # a sync of somebody else may have made the difference go
-            elif self._backoff.left:
-                self._house.stop.wait(min(self._backoff.left, LOOK))
+            elif self._backoff.left or (self._healed == losses and not store.streaming.gap_may_close(self._name)):
+                self._house.stop.wait(min(self._backoff.left or LOOK, LOOK))
             elif self._read(store, losses) and store.streaming.close_gap(self._name):
                 self._close(losses)
             else:

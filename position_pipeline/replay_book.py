@@ -151,7 +151,7 @@ class Book:
 
     def _note_time(self, event: Event) -> None:
         key = (event.account, event.instrument)
-        if event.time is not UNTIMED:
+        if event.time != UNTIMED:
             self.backwards += event.time < self._times.get(key, UNTIMED)
             self._times[key] = event.time
 

@@ -56,6 +56,12 @@ class Earlier:
         self._terms: dict[str, Terms] = {}
         self._said: dict[tuple[str, str], tuple[int, bytes]] = {}
 
+    def copied(self) -> Earlier:
+        """The same, for a second try of some lines."""
+        other = Earlier()
+        other._terms, other._said = dict(self._terms), dict(self._said)
+        return other
+
     def terms(self, event: Event) -> Terms:
         """The terms of the event's instrument. A fill that names none has the defaults, other events those of what they happen to."""
         known = None if event.type == "fill" else self._terms.get(event.instrument)

@@ -9,6 +9,7 @@ import difflib
 import os
 import re
 import tomllib
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 PREFIX = "POSITION_SYNC_"
 LARGEST_CLIENT_ID = 2**31 - 1 - 16
 """A gateway reads it as a 32-bit integer, and the next few are tried where one is taken."""
+
+BOOKING = 30
+"""Seconds in which a sync books what has come, at the most."""
 
 INTERVALS = tuple([60 * n for n in range(1, 60) if 60 % n == 0] + [3600 * n for n in range(1, 25) if 24 % n == 0])
 """The seconds between two syncs that a schedule can keep: parts of an hour and parts of a day."""
@@ -119,6 +123,11 @@ class Settings(BaseModel):
             near = min(INTERVALS, key=lambda possible: abs(possible - seconds))
             raise ValueError(f"must be whole minutes that divide an hour, or whole hours that divide a day, in seconds, such as {near}")
         return seconds
+
+    @property
+    def next_answer(self) -> timedelta:
+        """How long it takes at most until a scheduled answer of the broker after any moment is there and booked."""
+        return timedelta(seconds=self.sync_interval + self.broker_timeout + BOOKING)
 
     @field_validator("reset_window")
     @classmethod

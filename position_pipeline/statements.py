@@ -39,7 +39,10 @@ LARGEST_FILE = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What one account's part of a file brought. Rows that were there already are counted apart and changed nothing."""
+    """What one account's part of a file brought. Rows that were there already are counted apart and changed nothing.
+
+    `refused` and `waiting` (kept, until the broker's next answer decides about what was inferred in their place) are (symbol, reason).
+    """
 
     file: str
     statement: Statement
@@ -50,6 +53,7 @@ class Imported:
     cash: int
     positions: int
     refused: tuple[tuple[str, str], ...]
+    waiting: tuple[tuple[str, str], ...] = ()
 
 
 def import_file(store: Store, path: Path, cost_method: str, tell: Tell) -> list[Imported]:
@@ -105,8 +109,9 @@ def _import_statement(store: Store, statement: Statement, file: str, digest: str
     refused = (*((row.symbol, row.reason) for row in statement.refused), *recorded.refused)
     store.save_rejects([(statement.account, symbol, reason) for symbol, reason in refused], file)
     imported = Imported(
-        file, statement, new, recorded.fills, recorded.completed, recorded.adjustments, cash, len(recorded.changes), refused
-    )
+        file, statement, new, recorded.fills, recorded.completed, recorded.adjustments, cash, len(recorded.changes), refused,
+        recorded.waiting,
+    )  # fmt: skip
     store.save_import(
         {
             "account": statement.account,
@@ -132,6 +137,7 @@ def counts(one: Imported) -> dict[str, int]:
         "cash_rows": one.cash,
         "cash_rows_known": len(one.statement.cash) - one.cash,
         "refused": len(one.refused),
+        "waiting": len(one.waiting),
     }
 
 
@@ -146,6 +152,7 @@ def as_row(one: Imported) -> dict[str, Any]:
         **counts(one),
         "positions_changed": one.positions,
         "refused_rows": [{"symbol": symbol, "reason": reason} for symbol, reason in one.refused],
+        "waiting_rows": [{"symbol": symbol, "reason": reason} for symbol, reason in one.waiting],
         "notes": dict(one.statement.notes),
     }
 
@@ -166,12 +173,13 @@ def lines(one: Imported) -> list[str]:
     ]
     if one.completed:
         text.append(f"  {show.counted(one.completed, 'known fill')} completed (commission, order in time, the broker's own P&L).")
-    text += _some([f"Refused: {' '.join(filter(None, row))}" for row in one.refused], "refused")
-    text += _some([f"Note: {what} ({times})" for what, times in sorted(one.statement.notes, key=lambda note: -note[1])], "notes")
+    text += some([f"Waits: {' '.join(filter(None, row))}" for row in one.waiting], "waiting")
+    text += some([f"Refused: {' '.join(filter(None, row))}" for row in one.refused], "refused")
+    text += some([f"Note: {what} ({times})" for what, times in sorted(one.statement.notes, key=lambda note: -note[1])], "notes")
     return text
 
 
-def _some(found: list[str], name: str) -> list[str]:
+def some(found: list[str], name: str) -> list[str]:
     """As many lines as can be read."""
     more = len(found) - MOST_LINES
     return [f"  {line}" for line in found[:MOST_LINES]] + ([f"  and {more} more {name}; --json lists all"] if more > 0 else [])

@@ -38,7 +38,7 @@ def status(settings: Settings, store: Store, now: datetime) -> dict[str, Any]:
         "last_run_time": max((row["finished_at"] for row in last), default=None),
         "last_run_duration_ms": max((row["duration_ms"] for row in last), default=None),
         "next_run_time": next_run(now, settings.sync_interval) if settings.enabled and alive else None,
-        **{name: totals[name] for name in ("total_runs", "successful_runs", "failed_runs", "rejects")},
+        **{name: totals[name] for name in ("total_runs", "successful_runs", "failed_runs", "rejects", "waiting")},
         **{name: totals[name] for name in ("created", "updated", "closed", "triggers")},
         "last_error": _error(error),
         "last_result": {row["account"]: row["outcome"] for row in last} or None,
@@ -95,6 +95,11 @@ def lines(found: dict[str, Any]) -> list[str]:
     text = [_last(found), _next(found), *map(_hears, found["streams"])]
     if found["is_running"]:
         text.append("A sync is running now.")
+    if found["waiting"]:
+        text.append(
+            f"{show.counted(found['waiting'], 'fact')} of before the last answer: kept, and not booked yet, because something was inferred "
+            "in the same place. The next complete answer decides: position-pipeline sync"
+        )
     if found["rejects"]:
         text.append(f"{show.counted(found['rejects'], 'row')} could not be taken so far; the table rejects says why.")
     if found["last_error"]:

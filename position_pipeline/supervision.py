@@ -1,60 +1,45 @@
 r"""`position-pipeline up`: everything that runs, started, watched and stopped together.
 
-Belongs here: which processes there are, with which files and ports. Watching and restarting them is supervisord's work. Does not belong
-here: what the processes do.
+Belongs here: PostgreSQL and supervisord, which watches and restarts the others. Does not belong here: which these are, and with which
+files they run (supervision_programs), what each does first (supervised).
 
     up ------- PostgreSQL (embedded; its own session, stopped last)
        \------ supervisord --- simulator (where no broker is configured), listener, code server, Dagster webserver, Dagster daemon
 
-All files are in POSITION_SYNC_HOME: run/ (generated, safe to delete), logs/, dagster/, postgres/, simulator/.
+Where supervisord is killed, the others end with it and all are started again. Where `up` is killed, all of them end, and the next `up`
+waits for that: two daemons on one database would run every schedule twice.
 """
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from position_pipeline import connections, show
+from position_pipeline.supervised import HOST, PATIENCE, end_with_parent, wait_until_free
+from position_pipeline.supervision_programs import RUNNING, conf, environment, free_port, pidfile, programs, write_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from position_pipeline.settings import Settings
 
-HOST = "127.0.0.1"
 ALREADY_RUNNING = 75
-FOR_EVER = 1_000_000
-"""Starts that may fail in a row, each a second later than the one before: whatever keeps a process from starting, such as a database that
-is away for a night, nobody has to come and start it when that is over."""
 GLANCE = 1.0
 """Seconds between two looks whether PostgreSQL still runs; each reads two small files."""
 PAUSE = 5.0
 """Seconds until PostgreSQL is tried again where it did not start."""
-PATIENCE = 90
-"""Seconds that the UI may take to answer after a start on a slow machine."""
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """One supervised process. Those of a lower `rank` start first and stop last."""
-
-    name: str
-    command: tuple[str, ...]
-    rank: int
+LONGEST_STOP = 60.0
+"""Seconds that everything may take to stop; each process is killed by supervisord after fifteen."""
 
 
 def up(settings: Settings, port: int) -> int:
@@ -67,7 +52,8 @@ def up(settings: Settings, port: int) -> int:
         (home / folder).mkdir(exist_ok=True)
     try:
         with _only_one(home / "run" / "up.lock"), connections.database(settings) as url:
-            return _up(settings, url, _free_port(port))
+            _end_former(home, url)
+            return _up(settings, url, port)
     except KeyboardInterrupt:
         return 0
     except BlockingIOError:
@@ -90,23 +76,57 @@ def _stop(number: int, _frame: object) -> None:
     raise KeyboardInterrupt(number)
 
 
-def _up(settings: Settings, url: str, port: int) -> int:
+def _up(settings: Settings, url: str, wanted_port: int) -> int:
     _prepare_database(url)
-    simulated = not settings.ibkr_connections()
-    programs = _programs(settings, port, simulated=simulated)
-    _write_files(settings.home, programs, code_port=_code_port(programs))
-    _announce(settings, url, port, simulated=simulated)
-    supervisord = _start(settings.home, url)
+    home, port = settings.home, free_port(wanted_port)
+    all_of_them = programs(settings, port)
+    write_files(home, all_of_them)
+    _announce(settings, url, port)
+    supervisord = _start(home, url)
     try:
-        _wait_for_ui(supervisord, port, settings.home)
-        while (moved := _watch(settings, supervisord, url)) is not None:
-            show.say(show.console(), ["PostgreSQL has another port now. Everything that knows the old one is started again."])
-            _end(supervisord, moved)
-            url = moved
-            supervisord = _start(settings.home, url)
+        _wait_for_ui(supervisord, port, home)
+        while (moved := _watch(settings, supervisord, url)) is not None or supervisord.returncode < 0:
+            show.say(show.console(), [WHY_AGAIN[moved is None]])
+            url = moved or url
+            _end(supervisord, url)
+            _stop_waiting(url)
+            wait_until_free(program.lock(home) for program in all_of_them)
+            supervisord = _start(home, url)
         return supervisord.returncode
     finally:
         _end(supervisord, url)
+
+
+WHY_AGAIN = {
+    False: "PostgreSQL has another port now. Everything that knows the old one is started again.",
+    True: "The process that watches the others was killed, and they ended with it. Everything is started again.",
+}
+
+
+def _end_former(home: Path, url: str) -> None:
+    """End what is left of an `up` that was killed. On Linux all of it has been told to end, which takes seconds."""
+    pid, locks = _former(home), list((home / "run").glob(f"*{RUNNING}"))
+    if not pid and wait_until_free(locks, 0):
+        return
+    show.say(show.console(), ["What is left of the last position-pipeline up is stopped first."])
+    _stop_waiting(url)
+    deadline = time.monotonic() + LONGEST_STOP
+    with suppress(ProcessLookupError):
+        while pid and _former(home) == pid:
+            os.kill(pid, signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL)
+            time.sleep(0.5)
+    wait_until_free(locks)
+
+
+def _former(home: Path) -> int:
+    """The process id of a supervisord of this home, 0 if there is none."""
+    from position_pipeline.store.embedded_host import command
+
+    with suppress(OSError, ValueError):
+        pid = int(pidfile(home).read_text())
+        if str(conf(home)) in command(pid):
+            return pid
+    return 0
 
 
 def _watch(settings: Settings, supervisord: subprocess.Popen[bytes], url: str) -> str | None:
@@ -143,124 +163,16 @@ def _prepare_database(url: str) -> None:
         upgrade(url)
 
 
-def _programs(settings: Settings, port: int, *, simulated: bool) -> tuple[Program, ...]:
-    home, code_port = settings.home, _free_port(0)
-    python = sys.executable
-    workspace = str(home / "dagster" / "workspace.yaml")
-    code = ("-m", "dagster", "code-server", "start", "-m", "position_pipeline.definitions", "-h", HOST, "-p", str(code_port))
-    # Started before the code server answers, both would fill their logs with tracebacks and look again only seconds later.
-    after = (python, "-m", "position_pipeline.supervision", str(code_port))
-    dagster = (
-        Program("code-server", (python, *code), 20),
-        Program("webserver", (*after, "-m", "dagster_webserver", "-h", HOST, "-p", str(port), "-w", workspace), 30),
-        Program("daemon", (*after, "-m", "dagster._daemon", "run", "-w", workspace), 40),
-    )
-    return ((_simulator(home),) if simulated else ()) + (_listener(port), *dagster)
-
-
-def _listener(ui_port: int) -> Program:
-    """Another home's listener on the same database is waited for: ending with 75 it would be started again and again."""
-    options = ("--stand-by", "--report-to", f"http://{HOST}:{ui_port}")
-    return Program("listener", (sys.executable, "-m", "position_pipeline.cli", "listen", *options), 15)
-
-
-def _simulator(home: Path) -> Program:
-    """The simulated broker goes on where it stopped, on the same port if it is free."""
-    try:
-        _, last = connections.simulator_address(home)
-    except connections.NoBroker:
-        last = 0
-    folder = home / "simulator"
-    files = ("--state-file", str(folder / "state.json"), "--address-file", str(connections.simulator_file(home)))
-    options = ("--port", str(_free_port(last)), "--executions-since", "week", *files)
-    return Program("simulator", (sys.executable, "-m", "position_pipeline.cli", "simulator", *options), 10)
-
-
-def _code_port(programs: tuple[Program, ...]) -> int:
-    (code,) = (program for program in programs if program.name == "code-server")
-    return int(code.command[-1])
-
-
-def _free_port(wanted: int) -> int:
-    """`wanted` if it is free, else a free one after it; any for 0."""
-    for port in (*range(wanted, min(wanted + 20, 65536)), 0) if wanted else (0,):
-        with socket.socket() as probe, suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((HOST, port))
-            return int(probe.getsockname()[1])
-    raise OSError("no port is free on 127.0.0.1")
-
-
-def _write_files(home: Path, programs: tuple[Program, ...], code_port: int) -> None:
-    shutil.copyfile(_dagster_yaml(), home / "dagster" / "dagster.yaml")
-    workspace = f"load_from:\n  - grpc_server:\n      host: {HOST}\n      port: {code_port}\n      location_name: position_pipeline\n"
-    (home / "dagster" / "workspace.yaml").write_text(workspace, encoding="utf-8")
-    (home / "run" / "supervisord.conf").write_text(_supervisord_conf(home, programs), encoding="utf-8")
-
-
-def _dagster_yaml() -> Path:
-    """Beside the package in a checkout, inside it when installed."""
-    package = Path(__file__).parent
-    return next(path for path in (package / "dagster.yaml", package.parent / "dagster.yaml") if path.exists())
-
-
-def _supervisord_conf(home: Path, programs: tuple[Program, ...]) -> str:
-    """Secrets are not written here: the processes inherit them from the environment of `up`."""
-    own = "user=root\n" if os.geteuid() == 0 else ""
-    text = (
-        f"[supervisord]\nnodaemon=true\nsilent=true\n{own}logfile={_safe(home / 'logs' / 'supervisord.log')}\n"
-        f"pidfile={_safe(home / 'run' / 'supervisord.pid')}\n\n"
-    )
-    for program in programs:
-        command = " ".join(_quoted(word) for word in program.command)
-        log = _safe(home / "logs" / f"{program.name}.log")
-        text += (
-            f"[program:{program.name}]\ncommand={command}\npriority={program.rank}\nautorestart=true\nstartsecs=3\nstartretries={FOR_EVER}\n"
-            f"stopwaitsecs=15\nstopasgroup=false\nkillasgroup=true\nredirect_stderr=true\n"
-            f"stdout_logfile={log}\nstdout_logfile_maxbytes=5MB\nstdout_logfile_backups=1\n\n"
-        )
-    return text
-
-
-def _safe(path: Path) -> str:
-    return str(path).replace("%", "%%")
-
-
-def _quoted(word: str) -> str:
-    escaped = word.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def environment(home: Path, url: str) -> dict[str, str]:
-    """What the Dagster processes need besides the settings: their home, and their schema in our database."""
-    address = url.replace("postgresql://", "postgresql+psycopg2://", 1)
-    separator = "&" if "?" in address else "?"
-    return {
-        **os.environ,
-        "DAGSTER_HOME": str(home / "dagster"),
-        "DAGSTER_POSTGRES_URL": f"{address}{separator}options={quote('-csearch_path=dagster')}",
-        "DAGSTER_COMPUTE_LOGS": str(home / "logs" / "compute"),
-        "POSITION_SYNC_HOME": str(home),
-        "TZ": "UTC",
-    }
-
-
 def _start(home: Path, url: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(home / "run" / "supervisord.conf")]
+    words = [sys.executable, "-m", "supervisor.supervisord", "-c", str(conf(home))]
     # A session of its own: Ctrl-C reaches only us, and we stop the others in their order.
-    return subprocess.Popen(command, env=environment(home, url), cwd=home, start_new_session=True, preexec_fn=_end_with_parent)  # noqa: PLW1509  it calls nothing but prctl
+    return subprocess.Popen(words, env=environment(home, url), cwd=home, start_new_session=True, preexec_fn=end_with_parent)  # noqa: PLW1509  it calls nothing but prctl
 
 
-def _end_with_parent() -> None:
-    """Where `up` itself is killed with no chance to stop the others, Linux tells supervisord to."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-
-def _announce(settings: Settings, url: str, port: int, *, simulated: bool) -> None:
+def _announce(settings: Settings, url: str, port: int) -> None:
     where = "your DATABASE_URL" if settings.database_url else f"embedded, data in {settings.home / 'postgres'}"
     brokers = "a simulated one on this machine (set POSITION_SYNC_IBKR_HOST for your own)"
-    if not simulated:
+    if settings.ibkr_connections():
         brokers = ", ".join(f"{c.name} at {c.host}:{c.port}" for c in settings.ibkr_connections())
     show.say(
         show.console(),
@@ -297,7 +209,7 @@ def _end(supervisord: subprocess.Popen[bytes], url: str) -> None:
         _stop_waiting(url)
         supervisord.terminate()
     with suppress(subprocess.TimeoutExpired):
-        supervisord.wait(timeout=60)
+        supervisord.wait(timeout=LONGEST_STOP)
         return
     supervisord.kill()
     supervisord.wait()
@@ -309,17 +221,3 @@ def _stop_waiting(url: str) -> None:
 
     with suppress(DatabaseUnavailable), Store(url) as store:
         store.verification.stop_waiting()
-
-
-def start_after(port: int, words: Sequence[str]) -> None:
-    """Become `python WORDS` once the port answers, or after a while in any case. Not returning is what it is for."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
-            break
-        time.sleep(0.1)
-    os.execv(sys.executable, [sys.executable, *words])  # noqa: S606  the words are ours
-
-
-if __name__ == "__main__":
-    start_after(int(sys.argv[1]), sys.argv[2:])

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from position_pipeline.accounting.model import Fill, Holding, Instrument
     from position_pipeline.brokers import Broker
     from position_pipeline.store import Store
+    from position_pipeline.store.syncing import Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,17 @@ class AccountPass:
     busy: bool = False
     known: int = 0
     snapshot: Snapshot | None = None
-    snapshot_id: int | None = None
+    kept: Kept | None = None
     recorded: Recorded | None = None
     reconciled: Reconciled | None = None
     error: str = ""
+
+    @property
+    def snapshot_id(self) -> int | None:
+        """Where the answer is on record."""
+        if self.reconciled is not None:
+            return self.reconciled.snapshot_id
+        return None if self.kept is None else self.kept.id
 
     @property
     def unfinished(self) -> bool:
@@ -111,6 +119,7 @@ class SyncPass:
         self.named = tuple(accounts) or broker.accounts
         self.started_at, self._clock = datetime.now(UTC), time.monotonic()
         self.captured: Capture | None = None
+        self._known: dict[str, Instrument] = {}
         self.accounts: dict[str, AccountPass] = {}
         self.results: list[SyncResult] = []
         self._own = 0.0
@@ -131,6 +140,7 @@ class SyncPass:
             if error is not None:
                 for part in self.accounts.values():
                     part.error = part.error or (_told(error) if part.unfinished else "")
+            self._keep_answers()
             self._log()
 
     def capture(self) -> None:
@@ -145,6 +155,7 @@ class SyncPass:
                 self.accounts.setdefault(account, AccountPass(account)).error = _told(error)
             return
         self._own += max(0.0, (datetime.now(UTC) - self.captured.received_at).total_seconds())
+        self._known = {instrument.id: instrument for instrument in self.captured.instruments}
         with self._at_work():
             for snapshot in self.captured.snapshots:
                 self._each(snapshot.account, partial(self._take_in, snapshot))
@@ -204,7 +215,7 @@ class SyncPass:
                 base_currency=_base_currency(snapshot),
                 cost_method=self.cost_method,
             )
-        part.snapshot_id = self.store.save_snapshot(snapshot, self._instruments(snapshot.holdings), self.broker.name)
+        part.kept = self.store.take_in(snapshot, self._instruments(snapshot.holdings), self.broker.name)
 
     def _miss_accounts(self) -> None:
         """An account that was there before and is not in the answer has not been sold out: say that it is missing."""
@@ -227,24 +238,32 @@ class SyncPass:
         own = part.recorded.fills if part.recorded else 0
         instruments = self._instruments(part.snapshot.holdings)
         listed = {fill.execution_id for fill in self.captured.fills if fill.account == part.account}
-        part.reconciled = self.store.reconcile(part.snapshot, instruments, self.policy, known=part.known, own=own, listed=listed)
+        part.reconciled = self.store.reconcile(
+            part.snapshot, instruments, self.policy, known=part.known, own=own, listed=listed, kept=part.kept
+        )
         self._keep_refused([(part.account, *row) for row in part.reconciled.refused])
 
     def _instruments(self, rows: Sequence[Holding | Fill]) -> list[Instrument]:
         """The instruments that some holdings or fills name."""
-        named = {row.instrument for row in rows}
-        return [] if self.captured is None else [instrument for instrument in self.captured.instruments if instrument.id in named]
+        return [self._known[name] for name in dict.fromkeys(row.instrument for row in rows) if name in self._known]
 
     def _keep_refused(self, refused: Sequence[tuple[str, str, str]]) -> None:
         if refused:
             self.store.save_rejects(refused, self.broker.name)
+
+    def _keep_answers(self) -> None:
+        """An answer that repeats the last is on record once it was held against the book; where that did not happen, it is from here."""
+        for part in self.accounts.values():
+            if part.kept is not None and part.kept.repeats and part.reconciled is None and part.snapshot is not None:
+                saved = self.store.save_snapshot(part.snapshot, self._instruments(part.snapshot.holdings), self.broker.name)
+                part.kept = replace(part.kept, id=saved, repeats=False)
 
     def _log(self) -> None:
         """Every attempt is kept; an account that was being synced has its row by the pass that runs.
 
         Where nobody asked for more than a capture or a record, that was no sync, and there is nothing to log.
         """
-        symbols = {} if self.captured is None else {i.id: i.symbol for i in self.captured.instruments}
+        symbols = {instrument.id: instrument.symbol for instrument in self._known.values()}
         now = time.monotonic()
         own = round(self._own * 1000, 1)
         for part in (part for part in self.accounts.values() if not part.unfinished):
@@ -279,7 +298,11 @@ def sync(
 
 
 def shared_out(store: Store, brokers: Sequence[Broker], accounts: Sequence[str]) -> list[tuple[Broker, Sequence[str]]]:
-    """Which broker is asked for which accounts; one that nobody has delivered yet is asked of the first."""
+    """Which broker is asked for which accounts; one that nobody has delivered yet is asked of the first.
+
+    Where a listener lives, the stream alone has the configured client id: a sync would be refused it, or keep the stream from it.
+    """
+    brokers = [broker.beside_a_stream() if store.streaming.is_listened_to(broker.name) else broker for broker in brokers]
     if not accounts:
         return [(broker, ()) for broker in brokers]
     known = {broker.name: set(store.accounts_of(broker.name)) for broker in brokers}

@@ -7,6 +7,7 @@ Numbers are written as text or whole numbers; `at` is seconds after the opening 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -15,6 +16,7 @@ from position_pipeline.accounting.model import (
     Adjustment,
     AdjustmentKind,
     Basis,
+    Entry,
     Fill,
     Holding,
     Instrument,
@@ -101,6 +103,11 @@ def adjustment(kind: AdjustmentKind, instrument: Instrument, quantity, *, at=0, 
         multiplier=instrument.multiplier,
         **{"basis": Basis.STATEMENT, "source": "flex", **more},
     )
+
+
+def of_account(entry: Entry, account: str) -> Entry:
+    """The same fill or adjustment in another account."""
+    return entry._replace(account=account) if isinstance(entry, Fill) else replace(entry, account=account)
 
 
 def holding(instrument: Instrument, quantity, average=None, price=None) -> Holding:

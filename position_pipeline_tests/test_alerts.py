@@ -9,7 +9,8 @@ from decimal import Decimal
 import pytest
 
 from position_pipeline.alerts import Alert, Kind, News, Severity, Trouble, decide
-from position_pipeline.alerts_causes import Ended, Judged, of_accounts, of_breaks, of_checks, of_gaps, of_runs, told_elsewhere
+from position_pipeline.alerts_causes import Ended, Judged, of_accounts, of_checks, of_gaps, of_runs, told_elsewhere
+from position_pipeline.alerts_differences import of_breaks
 from position_pipeline.market_hours import working_time
 
 NOON = datetime(2026, 11, 20, 17, tzinfo=UTC)  # in New York
@@ -32,8 +33,8 @@ def difference(**other):
     return row | other
 
 
-def troubles(*rows, at=NOON, least=Decimal(0)):
-    return of_breaks(rows, at, least)
+def troubles(*rows, at=NOON, least=Decimal(0), next_answer=timedelta(minutes=6)):
+    return of_breaks(rows, at, least, next_answer)
 
 
 class Memory:
@@ -159,6 +160,15 @@ def test_a_timing_break_is_told_only_when_the_answer_after_its_time_is_overdue()
     row = difference(**{"class": "timing"}, expected_clear_at=NOON + timedelta(minutes=15))
     assert memory.hear(troubles(row, at=NOON + timedelta(minutes=20)), NOON + timedelta(minutes=20)) == []
     assert len(memory.hear(troubles(row, at=NOON + timedelta(minutes=21)), NOON + timedelta(minutes=21))) == 1
+
+
+def test_where_answers_come_once_an_hour_a_timing_break_is_told_when_the_next_of_them_is_overdue():
+    """It should clear within 15 minutes; the next answer is there 61 minutes later at the latest."""
+    memory, hourly = Memory(), timedelta(minutes=61)
+    row = difference(**{"class": "timing"}, expected_clear_at=NOON + timedelta(minutes=15))
+    early, late = NOON + timedelta(minutes=75), NOON + timedelta(minutes=76)
+    assert memory.hear(troubles(row, at=early, next_answer=hourly), early) == []
+    assert len(memory.hear(troubles(row, at=late, next_answer=hourly), late)) == 1
 
 
 def test_what_is_taken_for_something_else_is_the_same_break_and_not_over():

@@ -89,7 +89,7 @@ def test_no_amount_goes_through_a_float():
 
 def test_only_the_settings_read_the_environment():
     reading = {inside(path) for path in FILES if re.search(r"os\.environ|os\.getenv|getenv\(", path.read_text(encoding="utf-8"))}
-    assert reading - {"supervision.py"} == {"settings.py"}  # supervision hands the environment on to the processes that it starts
+    assert reading - {"supervision_programs.py"} == {"settings.py"}  # which hands the environment on to the processes that it starts
 
 
 def test_only_one_module_names_the_library_of_the_broker():

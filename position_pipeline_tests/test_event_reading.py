@@ -50,6 +50,7 @@ def test_a_process_of_its_own_reads_the_same_batches(path, monkeypatch):
     assert ahead == alone
     assert [type(line) for line in ahead[-1].lines[-2:]] == [type(line) for line in alone[-1].lines[-2:]]
     assert ahead[0].lines[0].side is alone[0].lines[0].side
+    assert str(ahead[0].lines[0]) == str(alone[0].lines[0])  # 1.50 stays 1.50, and the time UTC
 
 
 @pytest.mark.usefixtures("every_file_is_large")
@@ -128,3 +129,11 @@ def test_an_import_that_is_read_ahead_books_everything(store, path):
     assert (taken.recorded["U1"].fills, taken.recorded["U1"].adjustments, len(taken.refused)) == (ENOUGH, 1, 1)
     (held,) = store.read.positions()
     assert held["quantity"] == ENOUGH * 3  # 1.5 each, two for one
+
+
+@pytest.mark.usefixtures("every_file_is_large")
+def test_a_line_without_a_time_is_refused_in_a_large_file_too(store, tmp_path):
+    path = tmp_path / "fills.csv"
+    path.write_text(f"{HEAD}fill,U1,ACME,a,BUY,1,10,0,2026-01-02,,\nfill,U1,ACME,b,BUY,1,10,0,,,\n", encoding="utf-8")
+    taken = import_events(store, path, "fifo", lambda *_: None)
+    assert (taken.recorded["U1"].fills, taken.refused) == (1, [("U1", "", "line 3: time is missing")])

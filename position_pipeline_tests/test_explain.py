@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 import pytest
 
 from position_pipeline.accounting.model import AdjustmentKind, Basis
 from position_pipeline.explain import as_row, lines
-from position_pipeline_tests.scenarios import AAPL, ACCOUNT, CALL, ES, EVERYTHING, KO, OTHER_ACCOUNT, adjustment, buy, sell
+from position_pipeline_tests.scenarios import AAPL, ACCOUNT, CALL, ES, EVERYTHING, KO, OTHER_ACCOUNT, adjustment, buy, of_account, sell
 
 PAPER = Context(prec=60, rounding=ROUND_HALF_EVEN)
 
@@ -22,7 +21,7 @@ def record(store):
     store.add_account(OTHER_ACCOUNT, "ibkr", cost_method="average")
 
     def record(*entries, account=ACCOUNT):
-        entries = [replace(entry, account=account) for entry in entries]
+        entries = [of_account(entry, account) for entry in entries]
         adjustments = [entry for entry in entries if hasattr(entry, "kind")]
         store.record(account, [entry for entry in entries if not hasattr(entry, "kind")], adjustments, EVERYTHING)
         return lambda id_: [redone(lines(found)) for found in store.read.explained(id_, [account])]
@@ -159,7 +158,7 @@ def test_a_correction_shows_what_the_book_said_before(record):
     sale = sell(AAPL, 10, 110, at=60, name="s", fee=1)
     record(buy(AAPL, 10, 100, name="b"), sale)
     (before,) = [row["id"] for row in record.store.read.closes()]
-    explain = record(replace(sale, price=Decimal(111), revision=2))
+    explain = record(sale._replace(price=Decimal(111), revision=2))
     (text,) = explain("s")
     assert "Closed by execution s, revision 2 (ibkr-api), 2026-03-02 14:31:00 UTC" in text
     assert re.fullmatch(r"Until .{19} UTC the book said: 10 closed, gross 100, net 99\.", text[-1])
@@ -173,7 +172,7 @@ def test_a_commission_that_comes_late_is_not_known_before(record):
     explain = record(buy(AAPL, 10, 100, name="b"), sale)
     (text,) = explain("s")
     assert (line(text, "closing commission"), line(text, "net P&L")) == ("not yet known", "not known until the commission has come")
-    record(replace(sale, commission=Decimal(1), commission_currency="USD"))
+    record(sale._replace(commission=Decimal(1), commission_currency="USD"))
     (text,) = explain("s")
     assert line(text, "net P&L") == "100 - 0 - 1 = 99 USD"
     assert text[-1].endswith("the book said: 10 closed, gross 100, net not known.")

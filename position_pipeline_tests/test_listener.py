@@ -22,7 +22,7 @@ import pytest
 
 from position_pipeline import listener_errands, listener_hearing, listener_reports, settings
 from position_pipeline.brokers.ibkr import IbkrBroker
-from position_pipeline.brokers.ibkr_conversation import Pace
+from position_pipeline.brokers.ibkr_pacing import Pace
 from position_pipeline.listener import Listener
 from position_pipeline.store import Store
 from position_pipeline_tests.command_line import gateway
@@ -360,6 +360,31 @@ def test_a_gap_stays_open_while_a_difference_that_was_first_seen_in_it_does(book
         assert book.gaps()[-1]["closed_at"] is None
         assert exec_id
         broker.heal()  # sends 1102 once more: the execution is listed now
+        eventually(book.whole)
+        assert book.quantity("ibkr:272093") == 10
+
+
+def test_a_gap_that_only_a_fact_from_elsewhere_can_close_is_not_synced_again_and_again(book, monkeypatch):
+    """The broker holds 10 MSFT of which its lists say nothing: the book follows, and waits for a fact. The fact comes with another sync."""
+    monkeypatch.setattr(listener_errands, "LATEST", 0.2)
+    monkeypatch.setattr(listener_errands, "LOOK", 0.05)
+    healing = "SELECT count(*) AS n FROM syncs WHERE trigger = 'reconnect'"
+    with gateway() as broker, listening(book.url, broker, timing_window="0"):
+        eventually(book.whole)
+        broker.inject("1100")
+        eventually(lambda: book.stream()["state"] == "link_lost")
+        broker.execute("U1", "MSFT", "BUY", 10, "430")
+        broker.inject("omit:executions:symbol=MSFT")
+        broker.notify(1102)
+        eventually(lambda: book.one("SELECT 1 FROM breaks WHERE status = 'open' AND adopted IS NOT NULL"), "the book follows the broker")
+        before = book.one(healing)["n"]
+        time.sleep(1)
+        assert book.one(healing)["n"] <= before + 2, "of each of two accounts one may have been on its way"
+        assert book.gaps()[-1]["healed_at"]
+        assert book.gaps()[-1]["closed_at"] is None
+        broker.heal()
+        with Store(book.url) as store:
+            assert store.streaming.ask_sync("U1", "a test")
         eventually(book.whole)
         assert book.quantity("ibkr:272093") == 10
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -163,6 +164,12 @@ def test_an_interval_that_no_schedule_can_keep_is_answered_with_the_nearest():
     for interval in INTERVALS:
         assert 86400 % interval == 0
         assert load({"POSITION_SYNC_SYNC_INTERVAL": str(interval)}).sync_interval == interval
+
+
+def test_the_next_answer_is_waited_for_as_long_as_the_schedule_and_the_broker_take():
+    assert load({}).next_answer == timedelta(seconds=300 + 30 + 30)
+    hourly = load({"POSITION_SYNC_SYNC_INTERVAL": "3600", "POSITION_SYNC_BROKER_TIMEOUT": "90"})
+    assert hourly.next_answer == timedelta(seconds=3600 + 90 + 30)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ README beside it.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -16,8 +16,10 @@ import psycopg2
 import pytest
 
 from position_pipeline import statements
+from position_pipeline.accounting.model import Adjustment, AdjustmentKind, Snapshot, SnapshotStatus
 from position_pipeline.brokers import Statement
 from position_pipeline.store import Store
+from position_pipeline_tests.brokers.flex_file import CALL, book_entry, flex_file, trade
 from position_pipeline_tests.command_line import CommandLine, gateway
 from position_pipeline_tests.conftest import _database
 
@@ -413,6 +415,74 @@ def test_a_database_that_refuses_in_the_middle_leaves_no_row(command, tmp_path, 
 
 
 # -- what is told of a long file
+
+
+# -- facts behind what was inferred
+
+
+def _written_calls(command, tmp_path, database) -> None:
+    """Two calls were written, and are inferred to have expired at 20:15 UTC; the broker's answer of 21:00 has none of them."""
+    file = tmp_path / "june.xml"
+    file.write_bytes(flex_file(trade(1, "-2", "3", **CALL), end="20250610"))
+    assert command("import", file).code == 0
+    over = datetime(2025, 6, 20, 20, 15, tzinfo=UTC)
+    expiry = Adjustment(
+        "inferred", "U1", "ibkr:900", AdjustmentKind.EXPIRY, over, Decimal(2), "USD", Decimal(100), Decimal(0), held=Decimal(0),
+        source="ibkr snapshot",
+    )  # fmt: skip
+    with Store(database) as store:
+        store.record("U1", (), [expiry])
+    _answered(database, datetime(2025, 6, 20, 21, 0, tzinfo=UTC))
+
+
+def _answered(database, at: datetime) -> None:
+    answer = Snapshot("U1", "ibkr", at, SnapshotStatus.COMPLETE)
+    with Store(database) as store:
+        store.save_snapshot(answer, (), "ibkr")
+        store.reconcile(answer, ())
+
+
+def test_a_fact_that_stands_behind_what_was_inferred_waits_and_the_next_answer_books_it(command, tmp_path, database):
+    """The statement books the end at 20:20, when by the book nothing is held any more: it is not refused, and needs no second import."""
+    _written_calls(command, tmp_path, database)
+    file = tmp_path / "july.xml"
+    file.write_bytes(flex_file(book_entry(2, "2", "0", "Ep", **CALL), start="20250611"))
+    done = command("import", file)
+    waits = [line for line in done.out.splitlines() if line.startswith("  Waits: ")]
+    assert len(waits) == 1
+    assert waits[0] == (
+        "  Waits: AAPL 250620C00200000 flex-2: the expiry of 2 meets a position of 0: there is nothing that it could take. It is kept. "
+        "inferred was inferred in its place, and gives way if the broker's next complete answer agrees: position-pipeline sync"
+    )
+    assert "Refused" not in done.out
+    status = command("status", "--json").json
+    assert (status["waiting"], status["rejects"]) == (1, 0)
+    assert "1 fact of before the last answer: kept, and not booked yet" in " ".join(command("status").out.split())
+    _answered(database, datetime(2025, 6, 20, 21, 5, tzinfo=UTC))
+    assert command("status", "--json").json["waiting"] == 0
+    assert rows(database, "SELECT execution_adjustment FROM closes WHERE superseded_at IS NULL") == [("flex-2",)]
+    assert rows(database, "SELECT id FROM adjustments WHERE reversed_at IS NOT NULL") == [("inferred",)]
+
+
+def test_a_line_of_a_file_of_events_that_stands_behind_what_was_inferred_waits_too(command, tmp_path, database):
+    _written_calls(command, tmp_path, database)
+    lines = "type,account,instrument,execution_id,time\nexpire,U1,ibkr:900,end,2025-06-20T20:20:00Z\nexpire,U1,ibkr:900,again,2025-06-20T20:25:00Z\n"
+    file = tmp_path / "events.csv"
+    file.write_text(lines, encoding="utf-8")
+    done = command("import", file)
+    assert [line[:57] for line in done.out.splitlines() if "Waits" in line] == ["  Waits: AAPL 250620C00200000 end: the expiry of 2 meets "]
+    assert "Refused: line 3: no ibkr:900 is held" in done.out
+    _answered(database, datetime(2025, 6, 20, 21, 5, tzinfo=UTC))
+    assert rows(database, "SELECT execution_adjustment FROM closes WHERE superseded_at IS NULL") == [("end",)]
+    assert rows(database, "SELECT id FROM adjustments WHERE reversed_at IS NOT NULL") == [("inferred",)]
+
+
+def test_a_fact_that_fits_nothing_is_refused_where_nothing_was_inferred(command, tmp_path):
+    file = tmp_path / "july.xml"
+    file.write_bytes(flex_file(book_entry(2, "2", "0", "Ep", **CALL)))
+    done = command("import", "--json", file)
+    assert [(row["waiting"], row["refused"]) for row in done.json] == [(0, 1)]
+    assert command("status", "--json").json["rejects"] == 1
 
 
 def test_a_person_reads_the_most_frequent_notes_and_a_program_reads_all():

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import groupby
 from textwrap import dedent
 
 import pytest
@@ -19,6 +20,7 @@ from position_pipeline.accounting.circumstances import Policy
 from position_pipeline.accounting.model import AdjustmentKind, Basis
 from position_pipeline.brokers import BrokerUnavailable, RefusedRow
 from position_pipeline.brokers.ibkr import IbkrBroker
+from position_pipeline.listener_hearing import Health
 from position_pipeline.simulator import Account, Instrument, Opening, Scenario, Simulator, default_scenario
 from position_pipeline.store import DatabaseUnavailable, Store, syncing
 from position_pipeline.sync import SyncPass, shared_out, sync
@@ -182,7 +184,7 @@ def test_a_commission_that_came_is_a_change(met):
     fill = sell(AAPL, 4, 110, at=3650, fee=None, name="s")
     after = snapshot(holding(AAPL, 6, 100), holding(KO, 5, 60), at=3700)
     run(met, FakeBroker(capture(after, fills=(fill,))))
-    result = only(run(met, FakeBroker(capture(after, fills=(replace(fill, commission=D(1), commission_currency="USD"),)))))
+    result = only(run(met, FakeBroker(capture(after, fills=(fill._replace(commission=D(1), commission_currency="USD"),)))))
     assert (result.outcome, result.updated, result.fills) == ("synced", ("AAPL",), 0)
     assert met.read.closes()[0]["net_pnl"] == 39  # 4 x (110 - 100) - 1
 
@@ -297,7 +299,7 @@ def test_a_fill_that_contradicts_a_known_one_is_refused_and_named(met):
     fill = buy(KO, 1, 61, at=3650, name="x")
     after = snapshot(holding(AAPL, 10, 100), holding(KO, 6, 60), at=3700)
     run(met, FakeBroker(capture(after, fills=(fill,))))
-    result = only(run(met, FakeBroker(capture(after, fills=(replace(fill, quantity=D(2)),)))))
+    result = only(run(met, FakeBroker(capture(after, fills=(fill._replace(quantity=D(2)),)))))
     ((symbol, said),) = result.errors
     assert symbol == "KO"
     assert "known with quantity 1, and came again with 2" in said
@@ -403,6 +405,18 @@ def test_a_named_account_is_asked_of_the_broker_that_has_it(store):
     assert [(broker.name, accounts) for broker, accounts in shared_out(store, [first, second], ["NEW", ACCOUNT])] == [
         ("one", [ACCOUNT, "NEW"])
     ]
+
+
+def test_where_a_listener_lives_its_client_id_is_left_to_the_stream(store):
+    with Simulator(default_scenario(), speed=0) as sim:
+        broker = IbkrBroker(name="ibkr", host=sim.host, port=sim.port, client_id=7)
+        run(store, broker)
+        store.streaming.begin("ibkr")
+        run(store, broker)
+        store.streaming.beat({**asdict(Health("ibkr")), "state": "stopped"})
+        run(store, broker)
+        used = [each.client_id for each in sim.requests]
+    assert [client_id for client_id, _ in groupby(used)] == [7, 8, 7]
 
 
 # One at a time

@@ -99,15 +99,19 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
+def agreeing(up: Up) -> dict[str, dict]:
+    """The simulated broker's positions, by instrument; none while a fill is heard that no answer of the broker knows of yet."""
+    held = {row["instrument"]: row for row in up.command("positions") if row["account"] == "U1000001"}
+    return held if all(row["quantity"] == row["broker_quantity"] for row in held.values()) else {}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes by /proc")
 def test_up_syncs_within_a_minute_survives_kill_9_of_everything_and_stops_without_a_trace(tmp_path):
     up = Up(tmp_path / "home")
     try:
         ui = up.ready()
         up.wait_for(lambda: "SUCCESS" in up.run_states(ui), "a green position_sync")
-        before = {row["instrument"]: row for row in up.command("positions") if row["account"] == "U1000001"}
-        assert before, "the simulated broker's account is there"
-        assert all(row["quantity"] == row["broker_quantity"] for row in before.values())
+        before = up.wait_for(lambda: agreeing(up), "every position is what the broker said")
         assert up.command("status")["scheduler_running"] is True
 
         up.kill_everything()

@@ -6,7 +6,7 @@ fill does to a position (booking.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from position_pipeline.accounting.exact import plain
@@ -110,7 +110,7 @@ def _rebooks(before: Fill, after: Fill) -> bool:
 def _with_currency(fill: Fill) -> Fill:
     """A commission whose currency is not told is in that of the trade; one that has not come has none."""
     currency = None if fill.commission is None else fill.commission_currency or fill.currency
-    return fill if fill.commission_currency == currency else replace(fill, commission_currency=currency)
+    return fill if fill.commission_currency == currency else fill._replace(commission_currency=currency)
 
 
 def _differs_in(known: Entry, entry: Entry, names: Iterable[str]) -> str:
@@ -139,8 +139,7 @@ def _complete(known: Fill, fill: Fill) -> Fill:
     theirs, ours = _is_final(fill), _is_final(known)
     first, other = (fill, known) if theirs and not ours else (known, fill)
     paid = other if first.commission is None else first
-    return replace(
-        first,
+    return first._replace(
         time=fill.time if ours and not theirs else known.time,
         commission=paid.commission,
         commission_currency=paid.commission_currency,

@@ -46,7 +46,7 @@ class BookSide:
 
 @dataclass(frozen=True, slots=True)
 class CorporateAction:
-    """An action that a broker, a statement or a person has announced: `numerator` units stand for `denominator` from `effective_at` on.
+    """An action that is known from elsewhere: `numerator` units stand for `denominator` from `effective_at` on; `source` has told it.
 
     `kind` is the class of break that it explains (split, symbol_change, merger, spin_off); `into` is the other instrument, if there is one.
     """
@@ -64,10 +64,11 @@ class CorporateAction:
 class Standing:
     """A break that stands, as it was last seen, and how things were before it. There is one for each instrument and subject.
 
-    `seen` counts the proven snapshots that showed it. `adopted` names the adjustment by which the book follows the broker, and `booked` is
-    what that one books today: 0 once other entries explain all of it. `changed_at` is when its figures last changed; only an adopted
-    one needs it, because a new difference in its instrument has a window of its own. `dismissed`: a person wants to hear of it
-    again only when its figures change.
+    `seen` counts the proven snapshots that showed it, `seen_whole` the complete ones among them. `adopted` names the adjustment by which
+    the book follows the broker, and `booked` is what that one books today: 0 once other entries explain all of it. `changed_at` is when
+    its figures last changed; only an adopted one needs it, because a new difference in its instrument has a window of its own.
+    `stood_since` is when the instrument began to differ at all, whatever its figures were then; None where it is `first_seen_at`.
+    `dismissed`: a person wants to hear of it again only when its figures change.
 
     `agreed_at`, `before` and `values` are of the last proven snapshot before `first_seen_at` (of an adopted one: before `changed_at`):
     its time, its holding of the instrument, and its account values. None and empty where there was none.
@@ -84,6 +85,8 @@ class Standing:
     adopted: str | None = None
     booked: Decimal = ZERO
     changed_at: datetime | None = None
+    stood_since: datetime | None = None
+    seen_whole: int = 0
     dismissed: bool = False
     agreed_at: datetime | None = None
     before: Holding | None = None
@@ -97,9 +100,9 @@ class Recent:
     `fills` are those in the book of the last seven days, and all since the oldest `agreed_at` of a standing break; the latest revision of
     each. They are of ALL instruments of the account, because what cash did is read from them; longer ago, only those of the differing
     instruments and of their underlyings matter. `corrected` are pairs (earlier revision, latest revision) of those that were corrected or
-    busted. `elsewhere` are differences (broker less book) of the same instruments in other accounts of the same broker, as (account,
-    difference): those that are open, and those that ended as a transfer in the last days, because the two accounts of a transfer are
-    looked at one after the other. `values` are the account's totals in the last proven snapshot before this one, which was taken at
+    busted. `actions` are known from the statements of other accounts. `elsewhere` are differences (broker less book) of the same
+    instruments in other accounts of the same broker, as (account, difference): those that are open, and those that ended as a transfer in
+    the last days, because the two accounts of a transfer are looked at one after the other. `values` are the account's totals in the last proven snapshot before this one, which was taken at
     `proven_before`. `prices` are last known prices of instruments that neither side holds, such as the underlying of an option.
     """
 

@@ -6,7 +6,7 @@ Belongs here: the shape of things and facts that follow from one value alone. Do
 Quantities are signed (a short is negative) except in `Fill`, which has a side. `cost` is signed like its quantity and carries no fees.
 Commissions are positive when paid. Times are aware and UTC. A commission that has not come is None, which is not zero.
 
-What a fold makes by the hundred thousand (Lot, Close, PositionEvent) is a NamedTuple, which is made in a fifth of the time of a frozen
+What comes by the hundred thousand (Fill, Lot, Close, PositionEvent) is a NamedTuple, which is made in a fifth of the time of a frozen
 dataclass; everything else is a frozen dataclass.
 """
 
@@ -152,8 +152,7 @@ class Instrument:
         return self.id.partition(":")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Fill:
+class Fill(NamedTuple):
     """One execution at the broker, in one of its revisions.
 
     `execution_id` is the broker's id without its revision; a correction has the same id and a higher `revision`; a bust is a revision

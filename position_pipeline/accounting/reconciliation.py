@@ -17,7 +17,7 @@ from position_pipeline.accounting.causes.scene import CLOCKS, Difference, Scene
 from position_pipeline.accounting.circumstances import BookSide, Policy, Recent, Reconciliation
 from position_pipeline.accounting.costs import cost_break
 from position_pipeline.accounting.exact import EXACT, ZERO, exact, plain
-from position_pipeline.accounting.model import Adjustment, AdjustmentKind, Basis, Break, BreakClass, Holding, Subject
+from position_pipeline.accounting.model import Adjustment, AdjustmentKind, Basis, Break, BreakClass, Holding, SnapshotStatus, Subject
 from position_pipeline.accounting.verdicts import decide
 
 if TYPE_CHECKING:
@@ -111,12 +111,14 @@ def _difference(scene: Scene, instrument: str, standing: Standing | None, fills:
     """
     side, now, recent = _side(scene.book, instrument), scene.snapshot.taken_at, scene.recent
     since, before, values, began, seen = recent.proven_before or now - CLOCKS, side.before, recent.values, now, 1
+    stood, whole = now, int(scene.snapshot.status is SnapshotStatus.COMPLETE)
     if standing is not None and not (standing.adopted and standing.book_quantity == standing.broker_quantity):
         began = (standing.changed_at if standing.adopted else None) or standing.first_seen_at
         since, before, values = standing.agreed_at or began - CLOCKS, standing.before, standing.values
-        seen = max(standing.seen, 1) + 1
+        stood = min(began, began if standing.adopted else standing.stood_since or began)
+        seen, whole = standing.seen + 1, whole + standing.seen_whole
     holding = _holding(scene.held, instrument)
-    return Difference(scene.instruments[instrument], side, holding, before, since, values, began, seen, fills, standing)
+    return Difference(scene.instruments[instrument], side, holding, before, since, values, began, stood, seen, whole, fills, standing)
 
 
 # What stands besides differences in quantity

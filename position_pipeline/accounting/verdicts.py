@@ -172,7 +172,7 @@ def _is_to_be_closed(scene: Scene, it: Difference, verdict: Verdict | None) -> b
         return False
     before = it.standing.broker_quantity if it.standing is not None else None
     complete = scene.snapshot.status is SnapshotStatus.COMPLETE
-    return scene.policy.closes_missing and complete and it.seen >= scene.policy.snapshots and before == ZERO
+    return scene.policy.closes_missing and complete and it.seen_whole >= scene.policy.snapshots and before == ZERO
 
 
 def _adoption(scene: Scene, it: Difference) -> Adjustment:

@@ -73,6 +73,10 @@ class Broker(Protocol):
         """
         ...
 
+    def beside_a_stream(self) -> Broker:
+        """The same broker for captures that do not get in the way of a stream."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class News:
@@ -118,10 +122,6 @@ class StreamingBroker(Broker, Protocol):
 
     def stream(self, timeout: float) -> Stream:
         """Connect within `timeout` seconds and begin to listen. Raises `BrokerUnavailable`."""
-        ...
-
-    def beside_a_stream(self) -> Broker:
-        """The same broker for captures that do not get in the way of a stream."""
         ...
 
 

@@ -7,7 +7,7 @@ how an option ended (flex_options.py).
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from position_pipeline.accounting.exact import EXACT, ZERO, plain
@@ -149,7 +149,7 @@ def _bust(original: Trade, revisions: Sequence[Trade], taken: Trades, log: Log) 
     taken.fills.extend(_fill(trade, trade.price, None) for trade in revisions)
     if max(trade.revision for trade in revisions) == original.revision:
         void = _fill(original, original.price, None)
-        taken.fills.append(replace(void, quantity=ZERO, commission=ZERO, revision=original.revision + 1, broker_pnl=None))
+        taken.fills.append(void._replace(quantity=ZERO, commission=ZERO, revision=original.revision + 1, broker_pnl=None))
 
 
 def _by_number(trades: Iterable[Trade]) -> dict[tuple[str, str], Trade]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from position_pipeline.accounting.model import Fill, Instrument
     from position_pipeline.brokers import Stream
     from position_pipeline.brokers.ibkr_answer import Answer
-    from position_pipeline.brokers.ibkr_conversation import Pace
+    from position_pipeline.brokers.ibkr_pacing import Pace
 
 CLIENT_IDS = 4
 """How many client ids are tried, from the configured one upwards: after a nightly restart the old one may still be held."""
@@ -95,7 +95,7 @@ class IbkrBroker:
         Of other clients' executions only client id 0 and the Master Client ID are told, so it is the stream that has the configured id,
         and waits for it where a sync has it for a moment. Where it stays taken, ids after those of the syncs are tried too.
         """
-        from position_pipeline.brokers.ibkr_conversation import Pace
+        from position_pipeline.brokers.ibkr_pacing import Pace
         from position_pipeline.brokers.ibkr_stream import IbkrStream
 
         more = {"where": self.where, "time_zone": self._time_zone, "timeout": timeout, "most": MOST_ACCOUNTS}

@@ -4,7 +4,7 @@ Belongs here: timing, and noticing what does not come. Does not belong here: the
 
 A gateway tells an ordinary client nothing of an execution that another client or a person caused; it tells everybody that a position
 changed. So a changed position that no execution explains makes us ask for the executions of its account at once, from the newest known
-one on. The newest are asked for every few seconds in any case, and all of today's from time to time: `Pace` has the figures.
+one on. The newest are asked for every few seconds in any case, and all of today's from time to time: ibkr_pacing has the figures.
 
 Account values are not subscribed to: a gateway serves one subscriber, and that is the capture of a sync.
 """
@@ -15,9 +15,10 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from position_pipeline.brokers import ibkr_trouble as trouble
+from position_pipeline.brokers.ibkr_pacing import Allowance
 from position_pipeline.brokers.ibkr_session import Filter, Session
 from position_pipeline.brokers.ibkr_trouble import Trouble
 
@@ -31,18 +32,6 @@ MARGIN = 1
 """Seconds before the newest known execution from which the newer ones are asked for: their times have whole seconds, and may come late."""
 
 LOST, RESTORED = frozenset({1100, 2110}), frozenset({1101, 1102})
-
-
-class Pace(NamedTuple):
-    """Seconds. What is asked how often, and how long an answer may take."""
-
-    heartbeat: float = 3.0  # of silence, after which the time is asked for
-    deadline: float = 6.0  # until that has to be answered
-    poll: float = 3.0  # between two lists of an account's newest executions
-    all: float = 30.0  # between two lists of all of an account's executions of today
-    share: float = 0.05  # of the time that may be spent on those, where they are long
-    between: float = 0.2  # between the lists of two accounts
-    quick: float = 0.02  # between two questions that changed positions raise
 
 
 @dataclass(slots=True)
@@ -114,6 +103,7 @@ class Conversation:
         self._due: dict[str, float] = {}
         self._all_due: dict[str, float] = {}
         self._quick: dict[str, float] = {}
+        self._allowance = Allowance()
         self._explained: dict[tuple[str, str], float] = {}
         self._unlisted: set[str] = set()
         self._positions_asked_at = self._next_poll_at = 0.0
@@ -195,14 +185,17 @@ class Conversation:
     def _ask_quickly(self, now: float) -> float:
         """Ask for the newest executions of accounts in which a position changed that no execution explains."""
         asked = {poll.account for poll in self._polls.values()}
-        ready = {account: at for account, at in self._quick.items() if account not in asked}
-        for account, at in ready.items():
-            if at <= now:
-                del self._quick[account]
-                self._ask(account, now, everything=False)
-        return min((at - now for at in ready.values() if at > now), default=60.0)
+        ready = sorted((at, account) for account, at in self._quick.items() if account not in asked)
+        for at, account in ready:
+            wait = max(at - now, self._allowance.wait(now))
+            if wait > 0:
+                return wait
+            del self._quick[account]
+            self._ask(account, now, everything=False)
+        return 60.0
 
     def _ask(self, account: str, now: float, *, everything: bool) -> None:
+        self._allowance.use()
         request, newest = self._session.client.getReqId(), self._newest.get(account)
         since = "" if everything or newest is None else f"{newest - timedelta(seconds=MARGIN):%Y%m%d-%H:%M:%S}"
         self._polls[str(request)] = _Poll(account, now, None if since else self._stream.memory.told_of(account))
@@ -271,7 +264,7 @@ class Conversation:
             return
         took = now - poll.asked_at
         if poll.account in self._quick:
-            self._quick[poll.account] = now + max(self._pace.quick, took)
+            self._quick[poll.account] = now + took  # a slow gateway has as much time to itself
         self._due[poll.account] = now + self._pace.poll
         if poll.known is not None:
             self._all_due[poll.account] = now + max(self._pace.all, took / self._pace.share)

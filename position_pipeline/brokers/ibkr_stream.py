@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from position_pipeline.brokers import BrokerUnavailable, News
 from position_pipeline.brokers import ibkr_trouble as trouble
-from position_pipeline.brokers.ibkr_conversation import Conversation, LiveSession, Pace
+from position_pipeline.brokers.ibkr_conversation import Conversation, LiveSession
 from position_pipeline.brokers.ibkr_heard import Heard
 from position_pipeline.brokers.ibkr_session import Deadline, Route, open_session
 from position_pipeline.brokers.ibkr_trouble import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from position_pipeline.brokers.ibkr_pacing import Pace
 
 GRACE = 1.0
 """Seconds beyond its deadline after which a thread that does not end is left behind."""

@@ -3,7 +3,8 @@
 Belongs here: reading runs and checks from Dagster. Does not belong here: what counts as wrong and what is told (alerts_causes, alerts),
 sending (alerts_delivery). A tick asks for no run.
 
-It looks at how things are and not at what has happened since the last tick: the last run of each job, the last evaluation of each check.
+It looks at how things are and not at what has happened since the last tick: the last run of each job, what was started by hand
+and not made good, the last evaluation of each check.
 So it keeps no cursor, and a restart neither forgets nor repeats anything: what was told is in the table `alerts`. A run that was
 killed or never started has failed as soon as Dagster's run monitoring says so.
 """
@@ -17,6 +18,8 @@ from position_pipeline import connections
 from position_pipeline.alerts import Trouble
 from position_pipeline.alerts_causes import Ended, Judged, of_checks, of_runs
 from position_pipeline.alerts_delivery import tell
+from position_pipeline.defs import by_hand
+from position_pipeline.defs.jobs import is_by_hand
 from position_pipeline.settings import Settings
 
 INTERVAL = 30
@@ -48,21 +51,25 @@ def alerts(settings: Settings) -> dg.SensorDefinition:
 
 
 def seen(instance: dg.DagsterInstance, repository: dg.RepositoryDefinition) -> list[Trouble]:
-    """What is wrong as far as Dagster knows. Of what somebody started by hand in the UI, with no job, he sees the end himself."""
-    jobs = [name for name in repository.job_names if not name.startswith("__")]
+    """What is wrong as far as Dagster knows, whoever started the runs."""
+    jobs = [name for name in repository.job_names if not is_by_hand(name)]
     runs = [run for job in jobs if (run := last_run(instance, job)) is not None]
+    runs += [_ended(instance, record, f"of {names} that was started by hand") for names, record in by_hand.failed(instance, repository)]
     return [*of_runs(runs), *of_checks(last_evaluations(instance, sorted(repository.asset_graph.asset_check_keys)))]
 
 
 def last_run(instance: dg.DagsterInstance, job: str) -> Ended | None:
     """How the last run of a job ended, None if none has."""
-    for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=ENDS), limit=1):
-        run = record.dagster_run
-        failed = run.status is dg.DagsterRunStatus.FAILURE
-        steps, says = _failures(instance, run.run_id) if failed else ((), "")
-        ended = datetime.fromtimestamp(record.end_time or record.update_timestamp.timestamp(), UTC)
-        return Ended(job, run.run_id, failed, ended, steps, says)
-    return None
+    records = instance.get_run_records(dg.RunsFilter(job_name=job, statuses=ENDS), limit=1)
+    return _ended(instance, records[0], job) if records else None
+
+
+def _ended(instance: dg.DagsterInstance, record: dg.RunRecord, name: str) -> Ended:
+    run = record.dagster_run
+    failed = run.status is dg.DagsterRunStatus.FAILURE
+    steps, says = _failures(instance, run.run_id) if failed else ((), "")
+    at = datetime.fromtimestamp(record.end_time or record.update_timestamp.timestamp(), UTC)
+    return Ended(name, run.run_id, failed, at, steps, says)
 
 
 def _failures(instance: dg.DagsterInstance, run_id: str) -> tuple[tuple[str, ...], str]:

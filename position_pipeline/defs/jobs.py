@@ -19,7 +19,7 @@ BOOK_VERIFICATION = "book_verification"
 HOUSEKEEPING = "housekeeping"
 
 OURS = (POSITION_SYNC, BOOK_VERIFICATION, HOUSEKEEPING)
-"""Jobs whose runs show by a lock in the database that their process lives."""
+"""The jobs. Their runs, and those by hand, show by a lock in the database that their process lives."""
 
 SPARE = 180
 """Seconds of a run beside its brokers' time: a cold start on a slow machine, a wait for another sync, a large first booking."""
@@ -49,6 +49,11 @@ def book_verification() -> "UnresolvedAssetJobDefinition":
         tags={"dagster/max_runtime": LONGEST_VERIFICATION},
         executor_def=dg.in_process_executor,
     )
+
+
+def is_by_hand(job: str) -> bool:
+    """Whether it is Dagster's own job, of which a run is that somebody starts from the pages of assets."""
+    return job.startswith("__")
 
 
 def longest_run(settings: Settings) -> int:

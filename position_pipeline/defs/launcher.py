@@ -13,7 +13,7 @@ from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, Wor
 from dagster._core.storage.dagster_run import DagsterRun
 
 from position_pipeline import connections, settings
-from position_pipeline.defs.jobs import OURS
+from position_pipeline.defs.jobs import OURS, is_by_hand
 from position_pipeline.store import DatabaseUnavailable
 
 GRACE = 30.0
@@ -30,9 +30,9 @@ class WatchedRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """RUNNING unless the run is one of our jobs and its process has held no lock for `grace` seconds."""
+        """RUNNING unless the run is of our jobs or assets and its process has held no lock for `grace` seconds."""
         missing = self.__dict__.setdefault("_missing", {})
-        if run.job_name not in OURS or self._lives(run.run_id):
+        if not (run.job_name in OURS or is_by_hand(run.job_name)) or self._lives(run.run_id):
             missing.pop(run.run_id, None)
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         since = missing.setdefault(run.run_id, time.monotonic())

@@ -106,7 +106,10 @@ def _uncovered(row: Row, covered: Iterable[Row]) -> list[tuple[datetime, datetim
 
 
 def streams_are_whole(streams: Sequence[Row], now: datetime, stale_after: float) -> Verdict:
-    """Every listener lives and hears its broker, and what it may have missed has been made good; one that was stopped is no failure."""
+    """Every listener lives and hears its broker, and what it may have missed has been looked for; one that was stopped is no failure.
+
+    A difference that was found then, and keeps the gap open, is told by the claims about positions.
+    """
     limit = timedelta(seconds=stale_after)
     wrong = [(row, why) for row in streams if (why := _why_not_whole(row, now, limit))]
     found = tuple({"connection": row["connection"], "why": why} for row, why in wrong)
@@ -114,7 +117,7 @@ def streams_are_whole(streams: Sequence[Row], now: datetime, stale_after: float)
         "streams that are not heard, or whose gap is open",
         found,
         looked_at=len(streams),
-        good=f"Every stream is heard, and nothing is open of what may have been missed ({len(streams)} streams).",
+        good=f"Every stream is heard, and a sync has looked for all that may have been missed ({len(streams)} streams).",
         bad="Fills are not heard as they happen: ",
         each="{connection} {why}",
         evidence=(
@@ -134,7 +137,7 @@ def _why_not_whole(row: Row, now: datetime, limit: timedelta) -> str:
         return "has no listener"
     if row["state"] != "connected" and (row["disconnected_at"] is None or now - row["disconnected_at"] > limit):
         return "is not connected"
-    if row["gap_opened_at"] is not None and now - row["gap_opened_at"] > limit:
+    if row["gap_opened_at"] is not None and row["gap_healed_at"] is None and now - row["gap_opened_at"] > limit:
         return f"has had a gap open since {show.moment(row['gap_opened_at'])} UTC"
     return ""
 

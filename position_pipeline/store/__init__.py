@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from position_pipeline.accounting.model import Adjustment, Fill, Instrument, Method, Snapshot
     from position_pipeline.store.rebuilding import Group
+    from position_pipeline.store.syncing import Kept
 
 __all__ = [
     "Accepted",
@@ -125,7 +126,9 @@ class Store:
         sql = queries.load("book")
         with self._connection.transaction():
             known = self._connection.one(sql["account"], {"account": account})
-            self._connection.execute(sql["add_account"], values)
+            # Also a row that stays as it is would be locked: whoever writes much to the account's book would be waited for.
+            if known is None or connection not in ("", known["connection"]) or (base_currency and known["base_currency"] is None):
+                self._connection.execute(sql["add_account"], values)
         return known is None
 
     def set_cost_method(self, account: str, method: Method, sec_type: str | None = None) -> int:
@@ -166,6 +169,7 @@ class Store:
             recorded = book.record(self._connection, account, fills, adjustments, instruments)
             if recorded.fills or recorded.adjustments:
                 withdrawing.doubt(self._connection, account, [*fills, *adjustments])
+                recorded = withdrawing.told_apart(self._connection, account, recorded)
             if recorded.fills or recorded.changes:
                 register.settle(self._connection, account, [*fills, *adjustments], recorded.changes)
                 self._notify(account, recorded.fills, len(recorded.changes))
@@ -197,8 +201,12 @@ class Store:
     def save_snapshot(self, snapshot: Snapshot, instruments: Sequence[Instrument], connection: str) -> int:
         """Keep one answer of a broker, whatever it is worth, and what it says of its instruments; returns its id."""
         with self._connection.transaction():
-            book.add_instruments(self._connection, instruments)
-            return syncing.save_snapshot(self._connection, snapshot, connection)
+            return syncing.keep_answer(self._connection, snapshot, instruments, connection, may_wait=False).id
+
+    def take_in(self, snapshot: Snapshot, instruments: Sequence[Instrument], connection: str) -> Kept:
+        """The same for an answer that is about to be reconciled: one that repeats the last is written down there, or by `save_snapshot`."""
+        with self._connection.transaction():
+            return syncing.keep_answer(self._connection, snapshot, instruments, connection, may_wait=True)
 
     def reconcile(
         self,
@@ -209,14 +217,15 @@ class Store:
         known: int = 0,
         own: int = 0,
         listed: Collection[str] | None = None,
+        kept: Kept | None = None,
     ) -> Reconciled:
         """Hold a proven snapshot against the book: marks, adjustments, breaks.
 
-        `known` was read by `verification.known` before the broker was asked; `own` fills of the same answer were recorded since;
-        `listed` are the ids of all that came with it.
+        `kept` is the answer of `take_in`; without it everything is compared. `known` was read by `verification.known` before the broker
+        was asked; `own` fills of the same answer were recorded since; `listed` are the ids of all that came with it.
         """
         with self._connection.transaction():
-            reconciled = reconciling.reconcile_account(self._connection, snapshot, instruments, policy, listed)
+            reconciled = reconciling.reconcile_account(self._connection, snapshot, instruments, policy, listed=listed, kept=kept)
             self.verification.advance(snapshot.account, known, own)
             if reconciled.is_news:
                 self._notify(snapshot.account, 0, len(reconciled.marked | set(reconciled.changes)))
@@ -250,5 +259,4 @@ class Store:
                 yield delivery
             for account, recorded in delivery.recorded.items():
                 if recorded.fills or recorded.changes:
-                    withdrawing.doubt_all(self._connection, account, recorded.changes)
                     self._notify(account, recorded.fills, len(recorded.changes))

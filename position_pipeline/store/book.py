@@ -69,13 +69,17 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What recording did: rows that were new, positions that changed (by instrument), and what was refused, as (symbol, reason)."""
+    """What recording did: rows that were new, positions that changed (by instrument), and what was refused, as (symbol, reason).
+
+    `waiting` are facts that are kept and not booked yet, because something was inferred in their place: the next proven answer decides.
+    """
 
     fills: int = 0
     completed: int = 0
     adjustments: int = 0
     changes: Mapping[str, Change] = field(default_factory=dict)
     refused: tuple[tuple[str, str], ...] = ()
+    waiting: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

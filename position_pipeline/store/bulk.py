@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from position_pipeline.accounting.booking import order_key
 from position_pipeline.accounting.exact import ZERO
 from position_pipeline.accounting.reconciliation import NOT_BOOKED
-from position_pipeline.store import book, bulk_text, checkpoints, queries, rows
+from position_pipeline.store import book, bulk_text, checkpoints, queries, rows, withdrawing
 from position_pipeline.store.book import Change, Recorded
 from position_pipeline.store.bulk_arrivals import Seen, is_plainly_sound, parted
 from position_pipeline.store.bulk_kernel import fold_sorted
@@ -128,7 +128,8 @@ class _Account:
         self._conflicts: list[Conflict] = []
         self._refused: list[Refused] = []
         self._not_booked: list[tuple[str, str]] = []
-        self._new = self._completed = self._adjusted = 0
+        self._new = self._completed = 0
+        self._adjusted: dict[str, str] = {}
 
     def add(self, fills: Sequence[Fill], instruments: Sequence[Instrument] = ()) -> None:
         good = self._sound(fills)
@@ -151,7 +152,7 @@ class _Account:
     def adjust(self, adjustments: Sequence[Adjustment]) -> None:
         self._writer.wait()
         new, differing = book._store_adjustments(self._connection, self._account, adjustments, self._at)  # noqa: SLF001
-        self._adjusted += len(new)
+        self._adjusted |= {entry.id: entry.instrument for entry in new}
         self._conflicts += differing
         self._set_aside({entry.instrument for entry in new})
 
@@ -164,7 +165,9 @@ class _Account:
         changes |= self._write_positions()
         conflicts = [(conflict.entry.instrument, conflict.reason) for conflict in self._conflicts]
         refused = (*book.by_symbol(self._connection, [*conflicts, *self._refused]), *self._not_booked)
-        return Recorded(self._new, self._completed, self._adjusted, changes, refused)
+        withdrawing.doubt_all(self._connection, self._account, changes.keys() | self._adjusted.values())
+        recorded = Recorded(self._new, self._completed, len(self._adjusted), changes, refused)
+        return withdrawing.told_apart(self._connection, self._account, recorded)
 
     # Arrivals
 

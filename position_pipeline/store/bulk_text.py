@@ -45,11 +45,11 @@ def escaped(text: str) -> str:
     return text.translate(_ESCAPES) if _special(text) else text
 
 
-class _Texts(dict[str, str]):
+class _Texts(dict[str | None, str]):
     """Escaped texts: a fill's id is in several rows."""
 
-    def __missing__(self, text: str) -> str:
-        found = self[text] = escaped(text)
+    def __missing__(self, text: str | None) -> str:
+        found = self[text] = _text(text)
         return found
 
 
@@ -69,12 +69,16 @@ class Lines:
         self._texts, self._times = _Texts(), _Times()
 
     def execution(self, fill: Fill) -> str:
-        f, text = fill, self._texts
+        (
+            account, instrument, execution_id, side, quantity, price, currency, time, multiplier, commission, commission_currency, revision,
+            sequence, premium_from, order_id, source, broker_pnl, closes_lots,
+        ) = fill  # fmt: skip
+        text = self._texts
         return (
-            f"{text[f.account]}\t{text[f.execution_id]}\t{f.revision}\t{text[f.instrument]}\t{f.side._value_}\t{f.quantity!s}\t{f.price!s}"
-            f"\t{f.multiplier!s}\t{text[f.currency]}\t{_known(f.commission)!s}\t{_text(f.commission_currency)}\t{self._times[f.time]}"
-            f"\t{text[f.order_id]}\t{text[f.source]}\t{_known(f.sequence)!s}\t{_text(f.premium_from)}\t{_known(f.broker_pnl)!s}"
-            f"\t{_named(f.closes_lots)}\t{self._at}\n"
+            f"{text[account]}\t{text[execution_id]}\t{revision}\t{text[instrument]}\t{side._value_}\t{quantity!s}\t{price!s}"
+            f"\t{multiplier!s}\t{text[currency]}\t{_known(commission)!s}\t{text[commission_currency]}\t{self._times[time]}"
+            f"\t{text[order_id]}\t{text[source]}\t{_known(sequence)!s}\t{text[premium_from]}\t{_known(broker_pnl)!s}"
+            f"\t{_named(closes_lots)}\t{self._at}\n"
         )
 
     def close(self, close: Close) -> str:

@@ -70,12 +70,15 @@ class Part(NamedTuple):
     entries: list[Entry]
 
 
-def parts(entries: Iterable[Entry]) -> Iterator[Part]:
+def parts(entries: Sequence[Entry]) -> Iterator[Part]:
     """The entries, which are in order, cut before each moment that has an entry which calls for a checkpoint.
 
     Whether one does is in its id, so that nothing has to be counted, and that however they are told they are cut the same way.
     """
     part = Part(None, [])
+    if not any(map(calls, entries)):  # as in nearly all short deliveries: then there is nothing to look at moment by moment
+        part.entries.extend(entries)
+        entries = ()
     for _, each in groupby(entries, key=attrgetter("time")):
         moment = list(each)
         call = next((_number(entry) for entry in moment if calls(entry)), None)
@@ -108,7 +111,7 @@ def is_due(position: Position, part: Part) -> bool:
     return not part.call // EVERY % (1 + len(position.lots) // EVERY)
 
 
-def fold_on(start: Position, entries: Iterable[Entry], fold_part: FoldPart = fold) -> tuple[Booked, list[Position]]:
+def fold_on(start: Position, entries: Sequence[Entry], fold_part: FoldPart = fold) -> tuple[Booked, list[Position]]:
     """Book the entries of one instrument; (what comes of it, the positions on the way that are to be kept)."""
     position, carries, kept = start, None, []
     done: list[Booked] = []

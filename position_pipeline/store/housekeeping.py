@@ -46,6 +46,7 @@ class Housekeeping:
         freed: Counter[str] = Counter()
         for row in self._connection.rows(SQL["accounts_with_snapshots"]):
             freed += self._in_batches("drop_snapshots", before, account=row["account"])
+            freed += self._drop("drop_holdings", before, account=row["account"])
         freed += self._in_batches("drop_syncs", before)
         for name in HISTORY:
             freed += self._drop(name, before)

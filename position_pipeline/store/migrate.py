@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from psycopg2.extensions import connection as Connection  # noqa: N812  it is a class
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest revision in migrations/versions (a test compares them)."""
 
 

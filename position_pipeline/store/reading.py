@@ -89,7 +89,7 @@ class Reading:
         return self._rows("last_sync")
 
     def totals(self) -> Row:
-        """total_runs, successful_runs, failed_runs, rejects, is_running; created, updated, closed over all; runs by trigger."""
+        """total_runs, successful_runs, failed_runs, rejects, waiting, is_running; created, updated, closed over all; runs by trigger."""
         (runs,), (rejects,), (running,) = (
             self._rows("sync_totals"),
             self._rows("rejects"),

@@ -10,13 +10,14 @@ from datetime import timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from position_pipeline.accounting.circumstances import Recent
+from position_pipeline.accounting.circumstances import CorporateAction, Recent
+from position_pipeline.accounting.model import BreakClass
 from position_pipeline.accounting.reconciliation import CLOCKS
 from position_pipeline.store import queries, rows
 from position_pipeline.store.register import account_values, as_standing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from decimal import Decimal
 
     from position_pipeline.accounting.model import Fill, Snapshot
@@ -53,6 +54,7 @@ def load(connection: Connection, snapshot: Snapshot, concerned: Sequence[str], s
     return Recent(
         fills=tuple(rows.fill(row) for row in connection.rows(SQL["recent_fills"], values)),
         corrected=_corrected(connection, values),
+        actions=_actions(connection, values),
         standing=tuple(map(as_standing, standing)),
         elsewhere=_elsewhere(connection, values),
         values=account_values(before["values"] if before else None),
@@ -66,6 +68,28 @@ def _corrected(connection: Connection, values: dict[str, object]) -> tuple[tuple
     found = map(rows.fill, connection.rows(SQL["recent_corrections"], values))
     by_fill = [list(several) for _, several in groupby(found, key=lambda fill: fill.execution_id)]
     return tuple((earlier, several[-1]) for several in by_fill for earlier in several[:-1])
+
+
+def _actions(connection: Connection, values: dict[str, object]) -> tuple[CorporateAction, ...]:
+    """What statements of other accounts have told of the instruments: a company does not split for one holder alone."""
+    return tuple(action for row in connection.rows(SQL["actions_elsewhere"], values) for action in _told_by(row))
+
+
+def _told_by(row: Row) -> Iterator[CorporateAction]:
+    """The causes that a row may stand for: at a ratio, units become others by a merger, or by a reverse split with a new conId."""
+    figures = (row["numerator"], row["denominator"], row["into"], f"the statement of account {row['account']}")
+    for kind in _kinds_of(row):
+        yield CorporateAction(row["instrument"], kind, row["time"], *figures)
+
+
+def _kinds_of(row: Row) -> tuple[BreakClass, ...]:
+    if row["kind"] == "split":
+        return (BreakClass.SPLIT,)
+    if row["into"] is None:
+        return ()
+    if row["kind"] == "spin_off":
+        return (BreakClass.SPIN_OFF,)
+    return (BreakClass.SYMBOL_CHANGE,) if row["numerator"] == row["denominator"] else (BreakClass.SPLIT, BreakClass.MERGER)
 
 
 def _elsewhere(connection: Connection, values: dict[str, object]) -> dict[str, tuple[tuple[str, Decimal], ...]]:

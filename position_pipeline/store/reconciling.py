@@ -3,24 +3,21 @@
 Belongs here: what is read for `accounting.reconciliation`, and carrying out what it says - marks, adjustments, the register. Does not
 belong here: the verdicts themselves, and the rows of the register (register.py).
 
-Most answers say nothing new: then both sides are compared and the marks are written, and nothing else is read. Only where something
-differs, or a break stands, is there a closer look, and it reads no more than what concerns those instruments.
+Most answers say nothing new: then only what is new is compared (agreeing.py). Else both sides are compared in everything, and the marks are
+written. Only where something differs, or a break stands, is there a closer look, and it reads no more than what concerns those
+instruments.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from position_pipeline.accounting.arrivals import STATEMENT_SOURCES
-from position_pipeline.accounting.causes.scene import COST_SHARE
-from position_pipeline.accounting.circumstances import BookSide, Policy
-from position_pipeline.accounting.costs import cost_break
 from position_pipeline.accounting.exact import ZERO
-from position_pipeline.accounting.model import Break, BreakClass, Holding, Method, Subject
-from position_pipeline.accounting.reconciliation import CLOCKS, NOT_BOOKED, reconcile
-from position_pipeline.store import book, cost_books, queries, recent, register
+from position_pipeline.accounting.model import Break, BreakClass, Subject
+from position_pipeline.accounting.reconciliation import CLOCKS, reconcile
+from position_pipeline.store import agreeing, book, comparing, cost_books, queries, recent, register, syncing
 from position_pipeline.store.marking import mark, names_of
 from position_pipeline.store.withdrawing import OURSELVES, another_id, is_doubted, withdraw_contradicted, withdraw_doubted, withdraw_idle
 
@@ -28,10 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from position_pipeline.accounting.circumstances import Reconciliation, Standing
+    from position_pipeline.accounting.circumstances import BookSide, Policy, Reconciliation, Standing
     from position_pipeline.accounting.model import Instrument, Snapshot
     from position_pipeline.store.book import Change
     from position_pipeline.store.connection import Connection, Row
+    from position_pipeline.store.syncing import Kept
 
 SQL = queries.load("sync")
 BOOK = queries.load("book")
@@ -44,7 +42,8 @@ STATEMENT = "Import a statement that covers the time since the last agreement: p
 @dataclass(frozen=True, slots=True)
 class Reconciled:
     """What reconciling did: positions that it changed, instruments whose broker side changed, all that are held by either side, and
-    what became of the breaks, by their ids. `refused` are adjustments that could not be booked, as (symbol, reason).
+    what became of the breaks, by their ids. `refused` are adjustments that could not be booked, as (symbol, reason); `snapshot_id` is
+    where the answer is on record.
     """
 
     changes: Mapping[str, Change] = field(default_factory=dict)
@@ -55,6 +54,7 @@ class Reconciled:
     resolved: tuple[str, ...] = ()
     open_breaks: int = 0
     refused: tuple[tuple[str, str], ...] = ()
+    snapshot_id: int | None = None
 
     @property
     def is_news(self) -> bool:
@@ -67,30 +67,51 @@ def reconcile_account(
     snapshot: Snapshot,
     instruments: Sequence[Instrument],
     policy: Policy,
+    *,
     listed: Collection[str] | None = None,
+    kept: Kept | None = None,
 ) -> Reconciled:
     """Compare a proven snapshot with the book, and mark, adjust, and keep the register. The caller holds a transaction.
 
+    `kept` is what became of the snapshot when it was stored; with it only what is new on either side is looked at, where that will do.
     `listed` are the ids of the fills that came with the snapshot: at first contact one of that minute that is not listed is after it.
     None: nothing was listed, and the times decide.
     """
     at = book.lock_account(connection, snapshot.account)
+    kinds = {instrument.id: instrument for instrument in instruments}
+    snapshot = comparing.positions_only(snapshot, kinds)
+    held = frozenset(holding.instrument for holding in snapshot.holdings if holding.quantity)
+    marked = agreeing.still_agree(connection, snapshot, kinds, kept, at) if kept is not None else None
+    if kept is None or marked is None:
+        kept = syncing.written_again(connection, snapshot, kept) if kept is not None and kept.repeats else kept
+        look = _CloserLook(connection, snapshot, list(kinds.values()), at, listed)
+        done = _in_full(look, kinds, policy, kept)
+    else:
+        done = Reconciled(marked=marked, held=held)
+    connection.execute(SQL["mark_account"], {"account": snapshot.account, "at": snapshot.taken_at})
+    return replace(done, snapshot_id=None if kept is None else kept.id)
+
+
+def _in_full(look: _CloserLook, kinds: Mapping[str, Instrument], policy: Policy, kept: Kept | None) -> Reconciled:
+    """Look at everything, and closer where something differs; see `reconcile_account`."""
+    connection, snapshot, at = look.connection, look.snapshot, look.at
     account = connection.one(BOOK["account"], {"account": snapshot.account})
     assert account is not None, "an account is added before it is reconciled"
-    kinds = {instrument.id: instrument for instrument in instruments}
-    snapshot = _positions_only(snapshot, kinds)
     withdraw_idle(connection, snapshot.account, at)
-    sides = _sides(connection, snapshot.account)
+    sides = comparing.read_sides(connection, snapshot.account)
     standing = register.standing(connection, snapshot.account)
     first = account["first_proven_at"] is None
     unmet = frozenset() if first else _unmet(connection, snapshot, sides, kinds)
-    if first or unmet or standing or not _agrees(snapshot, sides, kinds) or is_doubted(connection, snapshot.account, snapshot.unread):
-        look = _CloserLook(connection, snapshot, instruments, at, listed)
+    doubted = is_doubted(connection, snapshot.account, snapshot.unread)
+    differs = first or unmet or standing or doubted or not comparing.agrees(snapshot, sides, kinds)
+    done = Reconciled()
+    if differs:
         done, sides = look.carry_out(sides, standing, policy, first=first, unmet=unmet)
-    else:
-        done = Reconciled()
     marked = mark(connection, snapshot, sides)
-    connection.execute(SQL["mark_account"], {"account": snapshot.account, "at": snapshot.taken_at})
+    if differs or kept is None:
+        agreeing.end_agreement(connection, snapshot.account)
+    else:
+        agreeing.keep_agreement(connection, snapshot.account, kept)
     held = {instrument for instrument, row in sides.items() if row["quantity"]} | {h.instrument for h in snapshot.holdings if h.quantity}
     return replace(done, marked=marked, held=frozenset(held - snapshot.unread))
 
@@ -99,54 +120,6 @@ def joined(first: Mapping[str, Change], then: Mapping[str, Change]) -> dict[str,
     """Two changes of one position in a row are one."""
     both = {i: replace(change, before=first[i].before, is_new=first[i].is_new) for i, change in then.items() if i in first}
     return {**first, **then, **both}
-
-
-def _sides(connection: Connection, account: str) -> dict[str, Row]:
-    values = {"account": account, "not_booked": sorted(NOT_BOOKED)}
-    return {row["instrument"]: row for row in connection.rows(SQL["book_side"], values)}
-
-
-def _positions_only(snapshot: Snapshot, kinds: Mapping[str, Instrument]) -> Snapshot:
-    kept = tuple(h for h in snapshot.holdings if kinds[h.instrument].sec_type not in NOT_BOOKED)
-    return snapshot if len(kept) == len(snapshot.holdings) else replace(snapshot, holdings=kept)
-
-
-def _agrees(snapshot: Snapshot, sides: Mapping[str, Row], kinds: Mapping[str, Instrument]) -> bool:
-    """Whether everything could be read, and both sides hold the same of it at about the same cost."""
-    if snapshot.errors or snapshot.unread or _differing(snapshot, sides):
-        return False
-    apart = (h for h in snapshot.holdings if h.instrument in sides and not _costs_the_same(sides[h.instrument], h))
-    return not any(cost_break(snapshot, _side(h.instrument, sides[h.instrument]), h, kinds[h.instrument]) for h in apart)
-
-
-def _costs_the_same(row: Row, holding: Holding) -> bool:
-    """Whether it needs no closer look that both costs agree: so it is with most, and there may be ten thousand."""
-    cost, average = row["cost"], holding.average_price
-    if cost is None or average is None:
-        return True
-    return bool(abs(average * row["quantity"] * row["multiplier"] - cost) <= abs(cost) * COST_SHARE)
-
-
-def _side(instrument: str, row: Row, ground: Mapping[str, Any] = MappingProxyType({})) -> BookSide:
-    """The book's side of one instrument; `ground` is what it rests on."""
-    return BookSide(
-        quantity=row["quantity"],
-        cost=row["cost"],
-        open_commission=row["open_commission"],
-        method=Method(row["method"]),
-        costs=cost_books.known(row) if row["other_costs"] else {},
-        before=_before(instrument, row),
-        opened_at=row["opened_at"],
-        **ground,
-    )
-
-
-def _differing(snapshot: Snapshot, sides: Mapping[str, Row]) -> set[str]:
-    """The instruments of which both sides do not hold the same; what could not be read is not among them."""
-    theirs = {holding.instrument: holding.quantity for holding in snapshot.holdings}
-    found = {instrument for instrument, row in sides.items() if row["quantity"] != theirs.get(instrument, ZERO)}
-    found.update(instrument for instrument, quantity in theirs.items() if quantity and instrument not in sides)
-    return found - snapshot.unread
 
 
 def _unmet(connection: Connection, snapshot: Snapshot, sides: Mapping[str, Row], kinds: Mapping[str, Instrument]) -> frozenset[str]:
@@ -182,7 +155,7 @@ class _CloserLook:
         connection, snapshot = self.connection, self.snapshot
         withdrawn = self._withdrawn(sides)
         if withdrawn:
-            sides = _sides(connection, self.account)
+            sides = comparing.read_sides(connection, self.account)
         standing = register.standing(connection, self.account)
         before = recent.answer_before(connection, snapshot)
         verdict, back = self._fresh(self._verdict(sides, standing, before, policy, first=first, unmet=unmet), standing, before)
@@ -190,7 +163,7 @@ class _CloserLook:
             book.record(connection, self.account, (), verdict.adjustments, self.instruments) if verdict.adjustments else book.Recorded()
         )
         if self._make_room(verdict, sides) or booked.changes:
-            sides = _sides(connection, self.account)
+            sides = comparing.read_sides(connection, self.account)
         verdict = self._told(verdict, sides, back)
         kept = register.keep(connection, snapshot, standing, verdict, before["id"] if before else None)
         changes = joined(withdrawn, booked.changes)
@@ -201,13 +174,13 @@ class _CloserLook:
         """Take back what was inferred and has no reason to be there any more; the positions that changed by it."""
         theirs = {holding.instrument: holding.quantity for holding in self.snapshot.holdings}
         explained = withdraw_doubted(self.connection, self.account, theirs, self.snapshot.unread, self.at)
-        differing = _differing(self.snapshot, _sides(self.connection, self.account) if explained else sides)
+        differing = comparing.differing(self.snapshot, comparing.read_sides(self.connection, self.account) if explained else sides)
         return joined(explained, withdraw_contradicted(self.connection, self.account, theirs, differing, self.at))
 
     def _verdict(
         self, sides: Mapping[str, Row], standing: Sequence[Row], before: Row | None, policy: Policy, *, first: bool, unmet: frozenset[str]
     ) -> Reconciliation:
-        differing = _differing(self.snapshot, sides)
+        differing = comparing.differing(self.snapshot, sides)
         concerned = differing | {row["instrument"] for row in standing if row["instrument"] is not None}
         concerned.update(recent.related(self.connection, concerned))
         kinds = {**book.described(self.connection, concerned | self.snapshot.unread), **{i.id: i for i in self.instruments}}
@@ -216,7 +189,7 @@ class _CloserLook:
         past = replace(past, standing=tuple(self._as_it_is(each, ours) for each in past.standing))
         for holding in self.snapshot.holdings:
             mine = ours.get(holding.instrument)
-            if mine is not None and mine.quantity == holding.quantity and not _costs_the_same(sides[holding.instrument], holding):
+            if mine is not None and mine.quantity == holding.quantity and not comparing.costs_the_same(sides[holding.instrument], holding):
                 ours[holding.instrument] = cost_books.completed(self.connection, self.snapshot, mine, holding, kinds[holding.instrument])
         return reconcile(ours, self.snapshot, kinds, first_contact=first, unmet=unmet, recent=past, policy=policy)
 
@@ -227,7 +200,7 @@ class _CloserLook:
         held = {holding.instrument: holding.quantity for holding in self.snapshot.holdings}
         mine, theirs = ours[one.instrument].quantity, held.get(one.instrument, ZERO)
         if register.difference(one.book_quantity, one.broker_quantity) != register.difference(mine, theirs):
-            return replace(one, first_seen_at=self.snapshot.taken_at, seen=0, dismissed=False)
+            return replace(one, first_seen_at=self.snapshot.taken_at, seen=0, seen_whole=0, dismissed=False)
         return replace(one, book_quantity=mine, broker_quantity=theirs) if one.dismissed else one
 
     def _book(self, sides: Mapping[str, Row], *, to_the_ground: bool) -> dict[str, BookSide]:
@@ -235,7 +208,7 @@ class _CloserLook:
         values = {"account": self.account, "statements": sorted(STATEMENT_SOURCES)}
         found = self.connection.rows(SQL["what_it_rests_on"], values) if to_the_ground else ()
         ground = {row.pop("instrument"): row for row in found}
-        ours = {instrument: _side(instrument, row, ground.get(instrument, {})) for instrument, row in sides.items()}
+        ours = {instrument: comparing.side(instrument, row, ground.get(instrument, {})) for instrument, row in sides.items()}
         return self._without_later_fills(ours) if to_the_ground and self.listed is not None else ours
 
     def _without_later_fills(self, ours: dict[str, BookSide]) -> dict[str, BookSide]:
@@ -285,7 +258,7 @@ class _CloserLook:
     def _told(self, verdict: Reconciliation, sides: Mapping[str, Row], back: Mapping[str, str]) -> Reconciliation:
         """The verdict, with a break for every difference that it meant to end and that is there all the same."""
         told = {each.instrument for each in verdict.breaks if each.subject is Subject.QUANTITY}
-        left = _differing(self.snapshot, sides) - told
+        left = comparing.differing(self.snapshot, sides) - told
         meant = {each.instrument: each for each in verdict.resolved if each.instrument in left}
         evidence = {entry.instrument: entry.evidence for entry in verdict.adjustments}
         breaks = [
@@ -315,10 +288,3 @@ class _CloserLook:
 def _not_booked(each: Break, why: str | None) -> Break:
     """The break, with why what would explain it is not booked."""
     return replace(each, evidence=f"{each.evidence} It was not booked: {why}") if why and each.subject is Subject.QUANTITY else each
-
-
-def _before(instrument: str, row: Row) -> Holding | None:
-    """The broker's side as the last proven snapshot gave it; None where none has named the instrument."""
-    if row["broker_quantity"] is None:
-        return None
-    return Holding(instrument, row["broker_quantity"], row["broker_average_price"], market_price=row["market_price"])

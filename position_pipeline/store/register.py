@@ -18,7 +18,7 @@ from psycopg2.extras import Json
 
 from position_pipeline.accounting.circumstances import Standing
 from position_pipeline.accounting.exact import EXACT, plain
-from position_pipeline.accounting.model import AccountValue, AdjustmentKind, Break, BreakClass, Holding, Subject
+from position_pipeline.accounting.model import AccountValue, AdjustmentKind, Break, BreakClass, Holding, SnapshotStatus, Subject
 from position_pipeline.accounting.reconciliation import CLOCKS
 from position_pipeline.store import book, proposals, queries
 
@@ -65,11 +65,13 @@ def as_standing(row: Row) -> Standing:
         cls=BreakClass(row["class"]),
         first_seen_at=row["differs_since"],
         seen=row["seen"],
+        seen_whole=row["seen_whole"],
         book_quantity=row["book_quantity"],
         broker_quantity=row["broker_quantity"],
         adopted=row["follows"],
         booked=row["booked"],
         changed_at=row["differs_since"],
+        stood_since=row["first_seen_at"],
         dismissed=row["status"] == "dismissed",
         agreed_at=row["agreed_at"],
         before=before,
@@ -101,6 +103,11 @@ class _Pen:
     def at(self) -> datetime:
         return self.snapshot.taken_at
 
+    @property
+    def whole(self) -> int:
+        """How many complete answers this one is: 1, or 0 of a partial one."""
+        return int(self.snapshot.status is SnapshotStatus.COMPLETE)
+
     def write(self, verdict: Reconciliation) -> Kept:
         adopted = {entry.instrument: entry.id for entry in verdict.adjustments if entry.kind is AdjustmentKind.ADOPTED}
         opened, changed, still_open = [], [], 0
@@ -131,7 +138,7 @@ class _Pen:
         ]
         self.new.append((
             id_, b.account, b.instrument, b.subject.value, b.cls.value, b.cause, b.book_quantity, b.broker_quantity, at, at, at, at,
-            self.previous, b.expected_clear_at, b.impact, b.impact_currency, Json(list(b.signs)), b.proposal,
+            self.whole, self.previous, b.expected_clear_at, b.impact, b.impact_currency, Json(list(b.signs)), b.proposal,
             Json(proposals.as_json(b.proposed)), b.evidence, follows, "resolved" if ended else "open", at if ended else None, Json(history),
         ))  # fmt: skip
         return id_
@@ -160,6 +167,7 @@ class _Pen:
             "class": each.cls.value,
             "is_news": bool(changes),
             "differs": differs,
+            "whole": self.whole,
             "reopens": reopens,
             "agreed_snapshot": self.previous,
             "signs": Json(row["signs"] if keeps else list(each.signs)),

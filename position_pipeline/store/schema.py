@@ -211,6 +211,11 @@ adjustments = sa.Table(
         postgresql_where=sa.text("doubted_at IS NOT NULL"),
     ),
     sa.Index(
+        "adjustments_actions_idx",
+        "time",
+        postgresql_where=sa.text("kind IN ('split', 'conversion_out', 'spin_off') AND held IS NULL AND reversed_at IS NULL"),
+    ),
+    sa.Index(
         "adjustments_takes_from_idx",
         "account",
         "takes_from",
@@ -432,41 +437,62 @@ snapshots = sa.Table(
     column("account", Text, "not a key to accounts: a rejected answer may name one that is not known"),
     column("connection", Text),
     column("broker", Text),
-    column("taken_at", Time, "by our clock"),
-    column("source_at", Time, "by the broker's clock, where it told it", nullable=True),
+    column("first_at", Time, "when it was given first, by our clock", server_default=NOW),
+    column("taken_at", Time, "when it was given last, by our clock"),
+    column("source_at", Time, "the same by the broker's clock, where it told it", nullable=True),
+    column("times", Integer, "how often it was given, one time after the other", server_default="1"),
     column("status", Text),
     column("reason", Text, "why it was rejected", server_default=""),
     column("holdings", Integer, "how many"),
-    column(
-        "digest",
-        Text,
-        "of quantities and averages; the same digest as before has its rows under holdings_of",
-        server_default="",
-    ),
-    column("holdings_of", BigInteger, "the snapshot whose rows in holdings are these", nullable=True),
     column("values", JSONB, "the account's own totals, as text", server_default="{}"),
     column("errors", JSONB, "symbols that could not be read", server_default="{}"),
     column("unread", ARRAY(Text), "the instruments of those symbols, which keep their positions", server_default="{}"),
     sa.CheckConstraint("status IN ('complete', 'partial', 'rejected')", name="status"),
     sa.CheckConstraint("status <> 'rejected' OR reason <> ''", name="reason"),
     sa.CheckConstraint("status <> 'partial' OR errors <> '{}'", name="errors"),
+    sa.CheckConstraint("times > 0", name="times"),
     sa.Index(None, "account", "id"),
-    comment="One row is one answer of a broker for one account; a rejected one never touches the book.",
+    comment="One row is one answer of a broker for one account, however often it is repeated; a rejected one never touches the book.",
 )
 
 holdings = sa.Table(
     "holdings",
     metadata,
-    sa.Column("snapshot_id", BigInteger, sa.ForeignKey("snapshots.id", ondelete="CASCADE"), primary_key=True),
+    column("account", Text, primary_key=True),
     instrument_key(primary_key=True),
+    column("snapshot_id", BigInteger, "the first snapshot that says so; housekeeping may have dropped it", primary_key=True),
+    column("until_id", BigInteger, "the first proven snapshot that says otherwise; NULL: the last one says so", nullable=True),
     column("quantity", Numeric),
     column("average_price", Numeric, "per unit, multiplier taken out", nullable=True),
     column("raw_average_cost", Numeric, "as it came", nullable=True),
-    column("market_price", Numeric, nullable=True),
+    column("market_price", Numeric, "in the first snapshot that says so, as the two below", nullable=True),
     column("market_value", Numeric, nullable=True),
     column("unrealized_pnl", Numeric, nullable=True),
+    sa.CheckConstraint("until_id > snapshot_id", name="until_id"),
     finite("quantity average_price raw_average_cost market_price market_value unrealized_pnl"),
-    comment="One row is what a broker said it holds of one instrument; written when quantities or averages change.",
+    sa.Index("holdings_last_key", "account", "instrument", unique=True, postgresql_where=sa.text("until_id IS NULL")),
+    comment=(
+        "One row is what a broker says it holds of one instrument, from one snapshot until another says otherwise: what a proven snapshot "
+        "says is in the rows of its account with snapshot_id <= its id < until_id."
+    ),
+)
+
+last_answers = sa.Table(
+    "last_answers",
+    metadata,
+    column("account", Text, primary_key=True),
+    column("snapshot_id", BigInteger, "the last proven snapshot"),
+    column("prints", sa.LargeBinary, "digests of everything that it says of instruments, slice by slice (store/prints.py)"),
+    column("named", sa.LargeBinary, "digest of the instruments that it names"),
+    column(
+        "agreed_to",
+        BigInteger,
+        "the snapshot in which book and broker agreed in everything, and nothing was waiting; NULL: in none that counts",
+        nullable=True,
+    ),
+    column("touched", ARRAY(Text), "the instruments whose positions were written since then", server_default="{}"),
+    sa.CheckConstraint("agreed_to <= snapshot_id", name="agreed_to"),
+    comment="One row is what is known of an account's last proven answer, so that the next is compared only where something is new.",
 )
 
 syncs = sa.Table(
@@ -512,6 +538,7 @@ breaks = sa.Table(
     column("changed_at", Time, "when its class, its difference or its proposal last changed"),
     column("differs_since", Time, "when the difference between both quantities became what it is"),
     column("seen", Integer, "in how many proven snapshots in a row with the same difference", server_default="1"),
+    column("seen_whole", Integer, "how many of these were complete: a partial one closes nothing", server_default="0"),
     sa.Column(
         "agreed_snapshot",
         BigInteger,
@@ -543,6 +570,7 @@ breaks = sa.Table(
     sa.CheckConstraint("status <> 'dismissed' OR coalesce(dismissed_reason, '') <> ''", name="dismissed_reason"),
     sa.CheckConstraint("(impact IS NULL) = (impact_currency IS NULL)", name="impact"),
     sa.CheckConstraint("seconded_by <> accepted_by", name="seconded_by"),
+    sa.CheckConstraint("seen_whole BETWEEN 0 AND seen", name="seen_whole"),
     sa.CheckConstraint(
         "(accepted_at IS NULL) = (accepted_by IS NULL) AND (seconded_by IS NULL OR accepted_by IS NOT NULL)", name="accepted"
     ),

@@ -83,6 +83,11 @@ class Streaming:
         """Every stream with `alive` and its open gap."""
         return self._connection.rows(SQL["streams"])
 
+    def is_listened_to(self, connection: str) -> bool:
+        """Whether a listener lives that hears a connection, or is about to."""
+        row = self._connection.one(SQL["is_listened_to"], {"connection": connection})
+        return row is not None and bool(row["it_is"])
+
     # -- gaps
 
     def open_gap(self, connection: str, opened_at: datetime, cause: str) -> None:
@@ -96,6 +101,11 @@ class Streaming:
     def close_gap(self, connection: str) -> bool:
         """Close a healed gap if positions and executions agree over it; whether it is closed now."""
         return self._connection.one(SQL["close_gap"], {"connection": connection}) is not None
+
+    def gap_may_close(self, connection: str) -> bool:
+        """Whether one more answer of the broker may close a healed gap; if not, only a fact from elsewhere or a person can."""
+        row = self._connection.one(SQL["gap_may_close"], {"connection": connection})
+        return row is not None and bool(row["may"])
 
     def open_gap_of(self, connection: str) -> Row | None:
         return self._connection.one(SQL["open_gap_of"], {"connection": connection})

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from position_pipeline.accounting.model import Adjustment, Entry
-    from position_pipeline.store.book import Change
+    from position_pipeline.store.book import Change, Recorded
     from position_pipeline.store.connection import Connection, Row
 
 SQL = queries.load("breaks")
+BOOK = queries.load("book")
 
 EVER = datetime.min.replace(tzinfo=UTC)
+WAITS = "It is kept. {} was inferred in its place, and gives way if the broker's next complete answer agrees: position-pipeline sync"
 OURSELVES = "position_pipeline"
 """Who takes back what nobody has asked for."""
 
@@ -65,6 +67,20 @@ def doubt_all(connection: Connection, account: str, instruments: Iterable[str]) 
 
 def _doubt(connection: Connection, account: str, first: Mapping[str, datetime]) -> None:
     connection.execute(SQL["doubt"], {"account": account, "instruments": list(first), "first": list(first.values())})
+
+
+def told_apart(connection: Connection, account: str, recorded: Recorded) -> Recorded:
+    """What recording did, with the facts that wait apart from those that are refused; after `doubt`."""
+    if not recorded.refused:
+        return recorded
+    found = connection.rows(BOOK["waiting"], {"account": account})
+    behind = {row["id"]: row["inferred"] for row in found}
+    inferred = {row: behind.get(book.reject_id(account, *row)) for row in recorded.refused}
+    return replace(
+        recorded,
+        refused=tuple(row for row in recorded.refused if inferred[row] is None),
+        waiting=tuple((symbol, f"{reason}. {WAITS.format(id_)}") for (symbol, reason), id_ in inferred.items() if id_ is not None),
+    )
 
 
 def is_doubted(connection: Connection, account: str, unread: Iterable[str]) -> bool:

@@ -42,6 +42,7 @@ class Situation:
     now: datetime = MONDAY
     last: timedelta = timedelta(minutes=5)
     stands: tuple[timedelta, int] | None = None
+    whole: int | None = None
     first: bool = False
     cash: tuple[str, str] | None = None
     was: dict[str, Holding] = field(default_factory=dict)
@@ -137,7 +138,7 @@ class Situation:
             Standing(
                 f"b-{each}", each, Subject.QUANTITY, BreakClass.TIMING, self.now - age, seen,
                 book[each].quantity if each in book else Decimal(0), held.get(each, Decimal(0)), dismissed=self.dismissed,
-                agreed_at=self.agreed_at, before=was.get(each), values=self._values(0),
+                seen_whole=self.whole if self.whole is not None else seen, agreed_at=self.agreed_at, before=was.get(each), values=self._values(0),
             )
             for each in sorted(set(book) | set(held))
             if (book[each].quantity if each in book else 0) != held.get(each, Decimal(0))
@@ -218,8 +219,8 @@ def _fill(it: Situation, words: list[str]) -> None:
 
 
 def _corrected(it: Situation, words: list[str]) -> None:
-    latest = replace(it.fills[-1], revision=2)
-    earlier = replace(it.fills[-1], quantity=Decimal(words[1]))
+    latest = it.fills[-1]._replace(revision=2)
+    earlier = it.fills[-1]._replace(quantity=Decimal(words[1]))
     it.fills[-1] = latest
     it.corrected.append((earlier, latest))
 
@@ -237,6 +238,7 @@ _LINES = {
     "clock": lambda it, words: setattr(it, "now", datetime.fromisoformat(words[0])),
     "last": lambda it, words: setattr(it, "last", _span(words[0])),
     "stands": lambda it, words: setattr(it, "stands", (_span(words[0]), int(words[2]))),
+    "whole": lambda it, words: setattr(it, "whole", int(words[0])),
     "dismissed": lambda it, words: setattr(it, "dismissed", True),
     "first": lambda it, words: setattr(it, "first", True),
     "cash": lambda it, words: setattr(it, "cash", (words[0], words[2])),

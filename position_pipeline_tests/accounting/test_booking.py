@@ -226,7 +226,7 @@ def test_a_commission_that_has_not_come_leaves_the_net_unknown_and_the_gross_kno
 
 def test_a_commission_that_comes_later_changes_only_the_commissions():
     opening, closing = buy(10, 100, fee=None), sell(4, 110, fee=1)
-    late = type(opening)(**{name: getattr(opening, name) for name in opening.__slots__} | {"commission": D(1)})
+    late = opening._replace(commission=D(1))
     before, after = booked(opening, closing), booked(late, closing)
     assert gross(before) == gross(after)
     assert net(after) == [D("38.6")]  # 40 - 1 x 4/10 - 1

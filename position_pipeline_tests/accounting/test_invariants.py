@@ -66,7 +66,7 @@ def test_the_sums_of_the_identity_are_those_of_the_ledger():
 def test_the_identity_says_by_how_much_a_figure_is_wrong():
     assert identity_of(LEDGER, with_lot(cost=D("324.01"))) == D("-0.01")
     assert identity_of(LEDGER, with_close(gross_pnl=SOUND.closes[0].gross_pnl + 1)) == 1
-    assert identity_of(LEDGER[:-2] + LEDGER[-1:] + [replace(LEDGER[4], price=D(61))], SOUND) == -30
+    assert identity_of(LEDGER[:-2] + LEDGER[-1:] + [LEDGER[4]._replace(price=D(61))], SOUND) == -30
     assert cash_identity(CashFlow(realized=D(3), cost=D(2), traded=D(1))) == 0
 
 

@@ -254,9 +254,13 @@ def gone(one: Standing, policy: Policy):
 
 def test_what_is_gone_is_closed_only_when_two_answers_in_a_row_say_so():
     policy = Policy(closes_missing=True)
-    assert gone(standing(3300, 3, broker=0), policy).adjustments
-    assert not gone(standing(3300, 3, broker=5), policy).adjustments  # the last one said 5
-    assert not gone(standing(3300, 3, broker=0), Policy()).adjustments
+    assert gone(standing(3300, 3, broker=0, seen_whole=1), policy).adjustments
+    assert not gone(standing(3300, 3, broker=5, seen_whole=1), policy).adjustments  # the last one said 5
+    assert not gone(standing(3300, 3, broker=0, seen_whole=1), Policy()).adjustments
+
+
+def test_answers_that_were_read_in_part_are_none_of_the_two_that_close_what_is_gone():
+    assert not gone(standing(3300, 3, broker=0, seen_whole=0), Policy(closes_missing=True)).adjustments
 
 
 @pytest.mark.parametrize("share", ["0.5", "1", "2"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -53,13 +52,13 @@ BAD_BY_THEMSELVES = [
 
 
 def test_a_fill_without_an_id_or_with_a_negative_revision_is_not_stored():
-    assert faults(replace(buy(5, 100), execution_id="", revision=-1)) == ("it has no execution id", "its revision -1 is below 0")
+    assert faults(buy(5, 100)._replace(execution_id="", revision=-1)) == ("it has no execution id", "its revision -1 is below 0")
 
 
 @pytest.mark.parametrize(("entry", "reason"), BAD_BY_THEMSELVES, ids=[reason for _, reason in BAD_BY_THEMSELVES])
 def test_an_entry_that_is_wrong_by_itself_is_refused_and_the_rest_is_booked(entry, reason):
     assert reason in faults(entry)[0]
-    history = [replace(buy(10, 100, at=0), execution_id="first"), entry, sell(10, 110)]
+    history = [buy(10, 100, at=0)._replace(execution_id="first"), entry, sell(10, 110)]
     result = booked(*history)
     assert (gross(result), result.position.quantity) == ([D(100)], 0)
     (refusal,) = result.refused
@@ -69,7 +68,7 @@ def test_an_entry_that_is_wrong_by_itself_is_refused_and_the_rest_is_booked(entr
 
 def test_a_good_entry_has_no_faults():
     assert faults(buy(1, 1)) == faults(buy(0, 1)) == faults(adjustment(K.SPLIT, 0, **RATIO)) == ()
-    assert faults(replace(buy(1, 1), currency="", multiplier=D(0))) == ("its multiplier 0 is not above 0", "it has no currency")
+    assert faults(buy(1, 1)._replace(currency="", multiplier=D(0))) == ("its multiplier 0 is not above 0", "it has no currency")
 
 
 # (the entry, what was held of what is refused)

@@ -13,8 +13,8 @@ import pytest
 
 from position_pipeline.brokers import BrokerUnavailable, ibkr
 from position_pipeline.brokers.ibkr import IbkrBroker
-from position_pipeline.brokers.ibkr_conversation import Pace
 from position_pipeline.brokers.ibkr_heard import GRACE, Heard
+from position_pipeline.brokers.ibkr_pacing import Pace
 from position_pipeline.simulator import Simulator, many_positions
 from position_pipeline_tests.brokers.test_ibkr import MORNING, SMALL, eventually
 

@@ -15,6 +15,7 @@ from position_pipeline.brokers.ibkr_fills import identity
 from position_pipeline.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
     from decimal import Decimal
 
     from position_pipeline.simulator import Simulator
@@ -42,6 +43,19 @@ SELECT name FROM (
 JOIN pg_locks ON locktype = 'advisory' AND objsubid = 1
     AND (classid::bigint << 32 | objid::bigint) = hashtextextended(name, 0)
 """
+HEARD = """
+SELECT connection, last_heartbeat_at > now() - interval '20 s' AND state <> 'stopped' AS alive,
+       (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+        AND (classid::bigint << 32 | objid::bigint) = hashtextextended('position_pipeline:stream:' || connection, 0)) AS held
+FROM streams
+"""
+FINISHED = """
+SELECT id FROM sync_requests JOIN pg_locks ON locktype = 'advisory' AND objsubid = 1
+    AND (classid::bigint << 32 | objid::bigint) = hashtextextended('position_pipeline:request:' || id::text, 0)
+WHERE finished_at IS NOT NULL
+"""
+ONE_OF = ("listener", "daemon", "webserver", "supervisord")
+"""Of these two would be one too many; a code server is two processes, and has a third while it starts."""
 
 
 def fills(place: Place) -> list[str]:
@@ -91,8 +105,15 @@ def book(place: Place) -> list[str]:
 
 
 def locks(place: Place) -> list[str]:
-    """No account's lock is held by anybody."""
-    return [f"lock held: {name}" for (name,) in place.rows(LOCKS)]
+    """No account's lock is held by anybody, nor that of a request that is finished, and a stream's by its living listener alone."""
+    wrong = [f"lock held: {name}" for (name,) in place.rows(LOCKS)]
+    wrong += [f"lock held of finished request {request}" for (request,) in place.rows(FINISHED)]
+    return wrong + [f"stream {name}: listened to {alive}, locks {held}" for name, alive, held in place.rows(HEARD) if held != alive]
+
+
+def twice(census: Mapping[str, Collection[int]]) -> list[str]:
+    """Who runs more than once."""
+    return [f"{role} runs {len(census[role])} times" for role in ONE_OF if len(census[role]) > 1]
 
 
 def slots(place: Place) -> list[str]:

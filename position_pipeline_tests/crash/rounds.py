@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
     from position_pipeline_tests.crash.world import World
 
-VICTIMS = {"listener": 5, "sync": 3, "worker": 3, "daemon": 2, "code-server": 2, "postgres": 3, "everything": 2}
-"""Who is killed in twenty rounds, and how often. A sync is a command that a person gives; everything is all of the others at once."""
+VICTIMS = {
+    "listener": 4, "sync": 2, "worker": 3, "daemon": 2, "code-server": 2, "postgres": 3, "everything": 2, "supervisord": 1, "up": 1,
+}  # fmt: skip
+"""Who is killed in twenty rounds, and how often. A sync is a command that a person gives; everything is all of the others at once but those
+who start them: of supervisord and `up` the kernel tells the others, which end. Somebody has to start `up` again, and here we do."""
 
 ORDER = {"worker": 0, "listener": 2, "sync": 2}
 MOVED = "moved"
@@ -31,6 +34,9 @@ SPAN = 0.8
 
 BACK = 45
 """Seconds until the book is the broker's again and who was killed lives again; a listener that cannot connect tries again within that."""
+
+ENDED = 90
+"""Seconds until nothing is left of an `up` that was killed: its supervisord stops one after the other, and gives each fifteen."""
 
 QUIET = 150
 """Seconds until Dagster holds nothing and has verified every fill. A run whose process was killed together with the code server, or that
@@ -65,6 +71,7 @@ def plan(seed: int, rounds: int, also: tuple[str, ...] = (), *, quick: bool = Fa
 
 
 _ROLES = {MOVED: "postgres"}
+STARTERS = ("up", "supervisord")
 
 
 class Rounds:
@@ -104,8 +111,13 @@ class Rounds:
         if one.victim == MOVED:
             (world.home / "postgres" / "port").write_text("0")
         census = world.census()
-        victims = set[int]().union(*census.values()) if one.victim == "everything" else census[_ROLES.get(one.victim, one.victim)]
+        if one.victim == "everything":
+            victims = set[int]().union(*(pids for role, pids in census.items() if role not in STARTERS))
+        else:
+            victims = census[_ROLES.get(one.victim, one.victim)]
         world.kill(victims)
+        if one.victim == "up":
+            world.start_again(ENDED)
         if sync is not None:
             sync.wait(BACK)
         return victims
@@ -116,9 +128,9 @@ class Rounds:
 
         def alive() -> bool:
             census = world.census()
-            return all(census[role] - victims for role in ("postgres", *SUPERVISED))
+            return all(census[role] - victims for role in ("postgres", *SUPERVISED)) and not checking.twice(census)
 
-        world.wait_for(alive, "everybody lives again", BACK)
+        world.wait_for(alive, "everybody lives again, and once", BACK)
         wrong = self._until_right(lambda: checking.fills(world) or checking.positions(world), BACK)
         wrong = wrong or checking.book(world) or self._until_right(lambda: checking.locks(world), BACK)
         assert not wrong, "\n".join([*wrong[:20], world.logs()])

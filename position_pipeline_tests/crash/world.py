@@ -38,8 +38,12 @@ ROLES = {
     "webserver": ("dagster_webserver",),
     "worker": ("multiprocessing.spawn import spawn_main",),
     "sync": ("position_pipeline.cli sync",),
+    "supervisord": ("supervisor.supervisord",),
 }
-"""Who a process is, by a part of its command line. PostgreSQL is found by its own file."""
+"""Who a process is, by a part of its command line. PostgreSQL is found by its own file, `up` is known."""
+
+NOT_YET = "position_pipeline.supervised"
+"""In the command line of a process that waits for the former one of its name."""
 
 SUPERVISED = ("listener", "daemon", "code-server", "webserver")
 
@@ -131,9 +135,11 @@ class World:
 
     def census(self) -> dict[str, set[int]]:
         """The living processes of every role."""
-        found: dict[str, set[int]] = {"postgres": self._postmaster(), **{role: set() for role in ROLES}}
+        found: dict[str, set[int]] = {"up": {self.up.pid}, "postgres": self._postmaster(), **{role: set() for role in ROLES}}
         for pid in _processes():
             line = _command_line(pid)
+            if NOT_YET in line:
+                continue
             for role, parts in ROLES.items():
                 if any(part in line for part in parts) and self._is_ours(pid):
                     found[role].add(pid)
@@ -161,6 +167,16 @@ class World:
         """End `up` as a person does; its exit code."""
         self.up.send_signal(signal.SIGTERM)
         return self.up.wait(90)
+
+    def start_again(self, patience: float) -> None:
+        """After `up` was killed: wait until everything has ended by itself, and start it."""
+        self.up.wait(patience)
+        deadline = time.monotonic() + patience
+        while (left := self.left()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if left:
+            raise AssertionError(f"up was killed, and left {[_command_line(pid) for pid in left]} for {patience} s\n{self.logs()}")
+        self.start()
 
     def left(self) -> set[int]:
         """Every process of this world that lives."""

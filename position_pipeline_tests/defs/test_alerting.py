@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from position_pipeline.definitions import build_defs
 from position_pipeline.settings import Settings
 from position_pipeline_tests.alert_receivers import webhook
+from position_pipeline_tests.defs.conftest import read
 from position_pipeline_tests.store.tables import query
 
 FIRST, SECOND = "U1000001", "U1000002"
@@ -128,3 +129,63 @@ def test_a_channel_that_is_down_lets_a_run_be_and_gets_its_message_later(sync, t
     assert sync().success
     (alert,) = store.alerting.listed(all_=False)
     assert alert["deliveries"][0]["error"] == "Failed to send JSON POST notification: Servers are overloaded., error=503."
+
+
+# -- by hand, from the pages of assets
+
+
+@pytest.fixture
+def by_hand(defs, instance):
+    """Make some assets as the UI does: in Dagster's own job."""
+
+    def run(*assets: str):
+        only = [dg.AssetKey(name) for name in assets] or None
+        return read(
+            defs.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance, raise_on_error=False, asset_selection=only)
+        )
+
+    return run
+
+
+def test_a_run_by_hand_that_fails_is_told_once_and_is_over_when_its_assets_are_made_by_any_run(by_hand, sync, tick, sim, hook):
+    sync()
+    sim.inject("error:account-updates:code=321")
+    for _ in range(2):
+        assert not by_hand("broker_snapshots").success
+        tick()
+    assert hook.titles() == ["New: the run of broker_snapshots that was started by hand failed at broker_snapshots"]
+    assert "No account could be synced" in hook.messages[0]["message"]
+    sim.heal()
+    assert by_hand("position_events", "reconciled_positions", "partial_close_pnl").success
+    assert tick() == "There is nothing new to tell.", "that one made other assets"
+    assert sync().success
+    tick()
+    assert hook.titles()[1:] == ["Recovered: the run of broker_snapshots that was started by hand failed at broker_snapshots"]
+
+
+def test_a_check_that_fails_in_a_run_by_hand_is_told_once(by_hand, sync, tick, sim, hook):
+    sync()
+    sim.inject(f"error:account-updates:code=321:account={SECOND}")
+    for _ in range(2):
+        ran = by_hand("broker_snapshots")
+        assert (ran.success, ran.passed["snapshot_is_complete"]) == (True, False)
+        tick()
+    assert hook.titles() == ["New: snapshot_is_complete failed (broker_snapshots)"]
+    sim.heal()
+    assert by_hand("broker_snapshots").success
+    tick()
+    assert hook.titles()[1:] == ["Recovered: snapshot_is_complete failed (broker_snapshots)"]
+
+
+def test_of_two_runs_by_hand_each_is_told_and_one_of_what_is_no_more_is_not(instance, tick, hook):
+    for number, asset in enumerate(("broker_snapshots", "trade_executions", "gone")):
+        run = dg.DagsterRun(
+            "__ASSET_JOB", f"{number:032d}", status=dg.DagsterRunStatus.STARTED, asset_selection=frozenset({dg.AssetKey(asset)})
+        )
+        instance.add_run(run)
+        instance.report_run_failed(run, "Its process is gone.")
+    tick()
+    (message,) = hook.messages
+    assert message["title"].endswith("and 1 more")
+    assert message["message"].count("that was started by hand failed") == 2
+    assert "gone that" not in message["message"]

@@ -74,6 +74,7 @@ def test_a_run_whose_process_is_gone_is_noticed_without_its_code_server(instance
             worker.running("a run")
             assert status_of(instance, "a run") == "RUNNING"
         assert status_of(instance, "a run") == "NOT_FOUND"
+        assert status_of(instance, "by hand", job="__ASSET_JOB") == "NOT_FOUND"
         assert status_of(instance, "another", job="of somebody else") == "RUNNING"
 
 

@@ -62,27 +62,27 @@ def test_of_old_days_the_last_proven_answer_stays_and_of_young_ones_every_one(bo
     noon = (NOW - timedelta(days=50)).replace(hour=17, minute=0)  # noon in New York or an hour later: no day ends nearby
     old = (NOW - noon) / timedelta(hours=1)
     first = answer(book, ten, hours=old + 24)
-    _shared = answer(book, eleven, hours=old)  # its holdings are those of the two that follow
+    other = answer(book, eleven, hours=old)  # the first to say what the two that follow say too
     same = answer(book, eleven, hours=old - 1)
     last_of_day = answer(book, eleven, hours=old - 2)
     refused = answer(book, hours=old - 3, bad=True)
     young = [answer(book, ten, hours=5), answer(book, ten, hours=4), answer(book, hours=3, bad=True)]
     freed = book.housekeeping.drop_history(NOW - timedelta(days=30))
-    assert left(book) == [first, _shared, last_of_day, *young]
-    assert freed == {"snapshots": 2, "syncs": 2}
-    assert {same, refused}.isdisjoint(left(book, "syncs", "snapshot_id"))
-    assert left(book, "holdings", "snapshot_id") == [first, _shared, young[0]]
+    assert left(book) == [first, last_of_day, *young]
+    assert freed == {"snapshots": 3, "syncs": 3}
+    assert {other, same, refused}.isdisjoint(left(book, "syncs", "snapshot_id"))
+    assert left(book, "holdings", "snapshot_id") == [first, other, young[0]]
     assert book.housekeeping.drop_history(NOW - timedelta(days=30)) == {}
 
 
-def test_the_only_proven_answer_of_an_account_stays_however_old_it_is_and_the_next_sync_shares_its_holdings(book):
+def test_the_only_proven_answer_of_an_account_stays_however_old_it_is_and_the_next_says_the_same(book):
     proven = answer(book, holding(AAPL, 10), hours=9000)
     for hours in (8990, 8000, 7000):
         answer(book, hours=hours, bad=True)
     book.housekeeping.drop_history(NOW)
     assert left(book) == [proven]
-    later = answer(book, holding(AAPL, 10), hours=0)
-    assert query(book, "SELECT holdings_of FROM snapshots WHERE id = %(id)s", id=later) == [{"holdings_of": proven}]
+    answer(book, holding(AAPL, 10), hours=0)
+    assert query(book, "SELECT snapshot_id, until_id FROM holdings") == [{"snapshot_id": proven, "until_id": None}]
 
 
 def test_holdings_that_nobody_refers_to_any_more_go_with_their_answer(book):
@@ -106,6 +106,15 @@ def test_attempts_without_an_answer_go_too_but_the_last_of_each_account_stays(bo
     assert left(book, "syncs", "account") == [FIRST, OTHER]
 
 
+def test_of_the_attempts_that_an_old_answer_was_repeated_by_the_last_stays(book):
+    old, young = answer(book, holding(AAPL, 10), hours=2003), answer(book, holding(AAPL, 10), hours=3)
+    for hours in (2002, 2001):
+        attempt(book, old, hours)
+    attempt(book, young, 2)
+    assert book.housekeeping.drop_history(NOW - timedelta(days=30)) == {"syncs": 2}
+    assert left(book, "syncs", "snapshot_id") == [old, young, young]
+
+
 def test_requests_and_gaps_that_are_over_go_and_those_that_are_open_stay(book, database):
     book.streaming.ask_sync(FIRST, "a test")
     execute(
@@ -118,6 +127,35 @@ def test_requests_and_gaps_that_are_over_go_and_those_that_are_open_stay(book, d
     assert book.housekeeping.drop_history(NOW - timedelta(days=30)) == {"sync_requests": 1, "stream_gaps": 1}
     assert left(book, "sync_requests", "requested_by") == ["a test"]
     assert left(book, "stream_gaps", "cause") == ["open"]
+
+
+def test_alerts_that_are_over_go_with_what_was_told_of_them_and_those_that_stand_stay_whole(book):
+    def tell(cause, days, ended_days=None):
+        at = NOW - timedelta(days=days)
+        alert = {
+            "news": "new", "cause": cause, "kind": "run", "accounts": [], "severity": "grave", "headline": cause, "digest": "",
+            "impact_class": 0, "age_class": 0, "since_at": at,
+        }  # fmt: skip
+        said = {"title": cause, "body": cause, "severity": "grave"}
+        book.alerting.save([{"message": said, "alerts": [alert]}], ["json-1"], at)
+        if ended_days is not None:
+            (standing,) = [row for row in book.alerting.standing() if row["cause"] == cause]
+            ended = [{"news": "recovered", "id": standing["id"]}]
+            book.alerting.save([{"message": {**said, "severity": "good"}, "alerts": ended}], ["json-1"], NOW - timedelta(days=ended_days))
+
+    tell("over for long", 60, 50)
+    tell("over just now", 60, 1)
+    tell("it stands", 60)
+    freed = book.housekeeping.drop_history(NOW - timedelta(days=30))
+    assert freed == {"alerts": 1, "alert_messages": 3, "alert_deliveries": 3}, "with the first message of what is over just now"
+    assert left(book, "alerts", "cause") == ["it stands", "over just now"]
+    assert left(book, "alert_messages", "title") == ["it stands", "over just now"]
+    tell("it stands, and more", 0)
+    (standing,) = [row for row in book.alerting.standing() if row["cause"] == "it stands"]
+    over = {"message": {"title": "over", "body": "", "severity": "good"}, "alerts": [{"news": "recovered", "id": standing["id"]}]}
+    book.alerting.save([over], ["json-1", "json-2"], NOW)
+    told = query(book, "SELECT channel FROM alert_deliveries JOIN alert_messages m ON m.id = message_id WHERE m.title = 'over'")
+    assert told == [{"channel": "json-1"}], "its end is told to the one that heard of it"
 
 
 def test_no_statement_of_ours_deletes_a_fill_a_close_an_adjustment_or_an_event():

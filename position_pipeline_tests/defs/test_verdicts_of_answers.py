@@ -85,6 +85,7 @@ def stream(**changes):
         "disconnected_at": None,
         "gap_opened_at": None,
         "gap_cause": None,
+        "gap_healed_at": None,
     }
     return {**whole, **changes}
 
@@ -106,6 +107,8 @@ def test_a_stream_that_is_not_heard_or_whose_gap_stays_open_is_a_warning(changes
 def test_a_moment_without_a_connection_and_nobody_who_listens_are_no_failure():
     away = stream(state="waiting", disconnected_at=NOW - timedelta(minutes=14), gap_opened_at=NOW - timedelta(minutes=14))
     assert streams_are_whole([away], NOW, 900).passed
+    looked_for = stream(gap_opened_at=NOW - timedelta(days=3), gap_healed_at=NOW - timedelta(days=2))
+    assert streams_are_whole([looked_for], NOW, 900).passed, "the difference that keeps it open has claims of its own"
     assert streams_are_whole([stream(alive=False, state="stopped")], NOW, 900).passed
     assert streams_are_whole([], NOW, 900).passed
 

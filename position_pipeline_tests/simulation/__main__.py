@@ -55,8 +55,6 @@ def _search(databases: Databases, first: int, count: int | None, until: float, *
         days += one.plan.days
         for name in ("events", "faults", "marks"):
             getattr(total, name).update(getattr(one, name))
-        for each in one.wrong_verdicts:
-            print(f"seed {one.plan.seed}, {each[:400]}", flush=True)
         if one.violations:
             failed += 1
             _tell(one, databases, shrink=shrink)

@@ -16,7 +16,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from position_pipeline_tests.simulation.facts import Fact
 
@@ -143,23 +143,68 @@ def breaks_without_cause(breaks: Iterable[Row], untold: set[Key]) -> list[str]:
     ]
 
 
-EXPLAINED_BY = {
+HAPPENS_AS = {
     "split": ("split",), "transfer": ("in", "out"), "conversion_out": ("gave",), "conversion_in": ("took",), "expiry": ("expiry",),
     "assignment": ("ended",), "exercise": ("ended",), "delivery": ("trade",),
 }  # fmt: skip
 """What has to have happened where the book says so by itself. What only follows the broker says nothing of the kind."""
 
+EXCHANGES = ("split", "took")
+ENDS = ("expiry", "assignment", "exercise", "delivery")
+"""Of these more may have happened than the book says: contracts of which no fill tells ended with those that it knows."""
+
 
 def wrong_verdicts(facts: Iterable[Fact], inferred: Iterable[Row]) -> list[str]:
-    """What is booked as certain, and never happened. What an untrue answer led to must be gone again by now."""
-    happened = {(fact.account, fact.con_id, fact.kind) for fact in facts if fact.kind != "trade" or fact.takes_from}
+    """What was booked as certain, and did not happen, or not so: as many units, at that ratio. `facts` are those until the answer."""
+    histories = _histories(facts)
     return [
-        f"wrong: {row['kind']} of {plain(row['quantity'])} in {row['instrument']} never happened: {row['evidence']}"
+        f"wrong: {row['kind']} of {_what(row)} in {row['instrument']} never happened: {row['evidence']}"
         for row in inferred
-        if row["kind"] != "adopted"
-        and row["reversed_at"] is None
-        and not any((*key_of(row), kind) in happened for kind in EXPLAINED_BY.get(row["kind"], ()))
+        if row["kind"] != "adopted" and not _happened(row, histories.get(key_of(row), []))
     ]
+
+
+def _histories(facts: Iterable[Fact]) -> dict[Key, list[Fact]]:
+    """What happened to units besides trades, by instrument, in order of time; what took them over has their history."""
+    histories: dict[Key, list[Fact]] = defaultdict(list)
+    givers: dict[str, Key] = {}
+    for fact in sorted(facts, key=lambda one: (one.time, one.kind != "gave")):
+        key = (fact.account, fact.con_id)
+        if fact.kind == "gave":
+            givers[fact.id] = key
+        if fact.kind == "took":
+            histories[key] += histories[givers[fact.takes_from]]
+        if fact.kind != "trade" or fact.takes_from:
+            histories[key].append(fact)
+    return histories
+
+
+def _happened(row: Row, history: Sequence[Fact]) -> bool:
+    """Whether an entry says what facts in a row come to: between two answers there may be several, and what came may be split then."""
+    wanted = HAPPENS_AS.get(row["kind"], ())
+    runs = (history[first:last] for first in range(len(history)) for last in range(first + 1, len(history) + 1))
+    return any(_comes_to(row, run, wanted) for run in runs if any(each.kind in wanted for each in run))
+
+
+def _comes_to(row: Row, run: Sequence[Fact], wanted: tuple[str, ...]) -> bool:
+    units, exchanged = Fraction(0), Fraction(1)
+    for each in run:
+        if each.kind in EXCHANGES:
+            units, exchanged = units * each.numerator / each.denominator, exchanged * each.numerator / each.denominator
+        elif each.kind in wanted:
+            units += Fraction(each.quantity)
+    if row["kind"] in ("split", "conversion_in"):
+        return exchanged == _ratio(row)
+    said = Fraction(row["quantity"])
+    return said == units or (row["kind"] in ENDS and said * units > 0 and abs(said) < abs(units))
+
+
+def _ratio(row: Row) -> Fraction:
+    return Fraction(row["numerator"]) / Fraction(row["denominator"])
+
+
+def _what(row: Row) -> str:
+    return str(_ratio(row)) if row["kind"] == "split" else plain(row["quantity"])
 
 
 def plain(value: Decimal) -> str:

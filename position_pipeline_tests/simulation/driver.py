@@ -21,7 +21,7 @@ from position_pipeline.store import Store
 from position_pipeline.sync import SyncPass
 from position_pipeline.verify import verify
 from position_pipeline_tests.simulation import checker
-from position_pipeline_tests.simulation.faults import UNPROVEN, answer
+from position_pipeline_tests.simulation.faults import UNPROVEN, UNTRUE, answer
 from position_pipeline_tests.simulation.plan import DAY, HOUR, MINUTE, Plan
 from position_pipeline_tests.simulation.world import World
 
@@ -52,18 +52,15 @@ class Killed(BaseException):
 
 @dataclass
 class Played:
-    """What one history did. It failed if there are `violations`.
-
-    `wrong_verdicts` were booked as certain from clean answers alone, and never happened: what was missing looked just like it. They have to
-    give way to the statement, so that they are no violation; they are told, because a more careful verdict may exist.
-    """
+    """What one history did. It failed if there are `violations`."""
 
     plan: Plan
     events: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     marks: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
-    wrong_verdicts: list[str] = field(default_factory=list)
+    verdicts: set[str] = field(default_factory=set)
+    """The ids of what was booked as certain, each of which was held against the truth when it was booked."""
 
 
 @dataclass
@@ -92,7 +89,7 @@ class _Driver:
         self.world = World(plan)
         self.adapter = _Adapter(self.world, f"simulated-{plan.seed}", accounts=self.world.accounts)
         self.played = Played(plan)
-        self.out = False
+        self.out = self.misled = False
         self.store = Store(url)
         self.tables = psycopg2.connect(url)
         self.tables.autocommit = True
@@ -140,11 +137,24 @@ class _Driver:
         self.played.marks.update(result.outcome for result in one.results)
         failed = [(result.account, result.errors) for result in one.results if result.outcome == "failed" and fault != "away"]
         self._violated([f"failed: {each}" for each in failed])
+        self.misled = self.misled or fault in UNTRUE
+        self._judge()
         if fault in UNPROVEN:
             after = self._rows("positions")
             self._violated([f"touched: an answer that was {fault} changed a position"] if before != after else [])
         elif not fault:
             self._violated(checker.silent_differences(self._truth(), self._rows("positions"), self._rows("breaks")))
+
+    def _judge(self) -> None:
+        """What was booked as certain just now is true, whatever comes later: a statement may be weeks away.
+
+        After an answer that was untrue and looked whole nobody can tell; then it has to be gone once the true ones have come.
+        """
+        if self.misled:
+            return
+        booked = [row for row in self._rows("inferred") if row["id"] not in self.played.verdicts]
+        self.played.verdicts.update(row["id"] for row in booked)
+        self._violated(checker.wrong_verdicts(self.world.facts.values(), booked))
 
     def _statement(self, *, until_midnight: bool) -> None:
         midnight = self.world.now - timedelta(seconds=self.world.seconds % DAY)
@@ -162,7 +172,8 @@ class _Driver:
         self._clean_answers(start)
         untold = self._untold()
         self._violated(checker.breaks_without_cause(self._rows("breaks"), untold))
-        self.played.wrong_verdicts += checker.wrong_verdicts(self.world.facts.values(), self._rows("inferred"))
+        standing = [row for row in self._rows("inferred") if row["reversed_at"] is None]
+        self._violated(checker.wrong_verdicts(self.world.facts.values(), standing))
         if not untold:
             self.played.marks["exact without a statement"] += 1
             self._exact()

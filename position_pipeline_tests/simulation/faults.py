@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 ANSWERS = ("away", "rejected", "empty", "cut", "unread", "forgot", "stale", "late_fills", "no_fills", "cut_fills", "doubled", "killed")
 """`killed` is not the broker's fault: the process ends between recording and reconciling."""
 
+UNTRUE = frozenset({"forgot"})
+"""Answers that say what is not so, and that nothing proves wrong."""
+
 UNPROVEN = frozenset({"away", "rejected", "empty", "cut"})
 """Answers that must not touch anything."""
 

@@ -7,14 +7,13 @@ where plan.py changes, `sometimes` says what the list does not have any more.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import pytest
 
-from position_pipeline_tests.simulation.checker import true_book
+from position_pipeline_tests.simulation.checker import true_book, wrong_verdicts
 from position_pipeline_tests.simulation.database import Databases
 from position_pipeline_tests.simulation.driver import play
 from position_pipeline_tests.simulation.facts import Fact
@@ -28,7 +27,10 @@ if TYPE_CHECKING:
 
     from position_pipeline_tests.simulation.driver import Played
 
-SEEDS = (3, 16, 25, 36, 42, 46, 52, 57, 59, 65, 75, 202, 1003, 1061, 1064, 5025, 5063, 7048, 1409209, 1409263, 1409363)
+SEEDS = (
+    *(3, 16, 25, 36, 42, 46, 52, 57, 59, 65, 75, 202, 1003, 1061, 1064, 5025, 5063, 7048, 1409209, 1409263, 1409363),
+    *(1409375, 4698907, 6200083, 6300079, 6400126, 8188560, 8188659),  # something else than was booked as certain had happened
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def total() -> Iterator[Counter[str]]:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_book_is_the_true_one_in_the_end(seed: int, databases: Databases, total: Counter[str]) -> None:
     played = play(databases.shared(), plan(seed))
-    assert (played.violations, played.wrong_verdicts) == ([], []), f"python -m position_pipeline_tests.simulation --seed {seed}"
+    assert played.violations == [], f"python -m position_pipeline_tests.simulation --seed {seed}"
     total.update(played.events + played.faults + played.marks)
 
 
@@ -66,7 +68,7 @@ def test_a_book_that_is_wrong_is_found(databases: Databases) -> None:
     class Liar(World):
         def statement(self, account, until=None):
             fills, adjustments = super().statement(account, until)
-            return [replace(fill, commission=fill.commission + 1) for fill in fills], adjustments
+            return [fill._replace(commission=fill.commission + 1) for fill in fills], adjustments
 
     found = _played_in(Liar, databases)
     assert {each.partition(":")[0] for each in found.violations} == {"lots", "realised"}
@@ -94,6 +96,39 @@ def fact(kind: str, quantity: int = 0, price: str | None = None, *, at: int, **m
 
     values = {"id": f"{kind}{at}", "account": "U1", "con_id": 1} | more
     return Fact(kind=kind, time=START + timedelta(seconds=at), quantity=D(quantity), price=None if price is None else D(price), **values)
+
+
+def booked(kind: str, quantity: int = 0, ratio: tuple[int, int] | None = None, con_id: int = 1) -> dict:
+    """A row of what the book says by itself."""
+    n, d = ratio or (None, None)
+    figures = {"quantity": D(quantity), "numerator": n, "denominator": d, "evidence": "two signs"}
+    return {"kind": kind, "account": "U1", "instrument": f"ibkr:{con_id}", **figures}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        booked("transfer", 300),
+        booked("transfer", -100),
+        booked("split", 0, (7, 3)),
+        booked("split", 0, (2, 1), con_id=2),
+        booked("expiry", 2),
+        booked("expiry", -6, con_id=2),
+        booked("void"),
+    ],
+)
+def test_what_was_booked_as_certain_and_did_not_happen_so_is_found(wrong: dict) -> None:
+    facts = [fact("in", 100, "5", at=1), fact("split", at=2, numerator=2), fact("expiry", -5, at=3, con_id=2)]
+    true = [
+        booked("transfer", 100),
+        booked("transfer", 200),  # by an answer from after the split
+        booked("split", 0, (2, 1)),
+        booked("expiry", -5, con_id=2),
+        booked("expiry", -2, con_id=2),  # three more had been bought, of which nobody told
+        booked("adopted", 77),
+    ]
+    (said,) = wrong_verdicts(facts, [*true, wrong])
+    assert said.startswith(f"wrong: {wrong['kind']} of ")
 
 
 def test_the_brute_force_takes_the_oldest_or_newest_lots_or_the_average() -> None:

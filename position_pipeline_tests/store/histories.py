@@ -6,7 +6,7 @@ Belongs here: what happened and how it is told. Does not belong here: databases,
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -93,9 +93,9 @@ def _versions(draw: random.Random, first: Fill, number: int) -> list[Fill]:
     versions = [first]
     if draw.random() < 0.2:
         changed = {"price": first.price + 1} if draw.random() < 0.5 else {"quantity": first.quantity * 2}
-        versions.append(replace(first, revision=2, **changed, time=first.time + timedelta(seconds=draw.choice((0, 0, -1, 3)))))
+        versions.append(first._replace(revision=2, **changed, time=first.time + timedelta(seconds=draw.choice((0, 0, -1, 3)))))
     if draw.random() < 0.2:
-        versions.append(replace(versions[-1], revision=versions[-1].revision + 1, quantity=Decimal(0)))
+        versions.append(versions[-1]._replace(revision=versions[-1].revision + 1, quantity=Decimal(0)))
     return versions
 
 
@@ -103,10 +103,10 @@ def _deliveries(draw: random.Random, version: Fill, number: int, *, is_last: boo
     """How one version is told: perhaps without its commission at first, perhaps by the statement once more."""
     told = [version]
     if draw.random() < 0.3:
-        told.insert(0, replace(version, commission=None, commission_currency=None))
+        told.insert(0, version._replace(commission=None, commission_currency=None))
     if is_last and draw.random() < 0.4:
         final = {"source": "flex", "sequence": 1000 + number, "broker_pnl": Decimal(number), "order_id": f"o{number}"}
-        told.append(replace(version, commission=(version.commission or Decimal(0)) + Decimal("0.01"), **final))
+        told.append(version._replace(commission=(version.commission or Decimal(0)) + Decimal("0.01"), **final))
     return told
 
 

@@ -6,7 +6,6 @@ and a commission that came late, K4 the statement, weeks later. The figures are 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -23,9 +22,9 @@ FIRST = buy(AAPL, 10, 100, name="b1", fee=1)
 SECOND = buy(AAPL, 10, 120, name="b2", at=120, fee=None)
 SALE = sell(AAPL, 10, 130, name="s1", at=240, fee=1)
 LATE = buy(AAPL, 5, 90, name="b0", at=-60, fee="0.5")
-CORRECTION = replace(SALE, price=Decimal(131), revision=2)
-BUST = replace(SECOND, quantity=Decimal(0), commission=Decimal(0), commission_currency="USD", revision=2)
-STATEMENT = replace(SECOND, source="flex", commission=Decimal(2), commission_currency="USD")
+CORRECTION = SALE._replace(price=Decimal(131), revision=2)
+BUST = SECOND._replace(quantity=Decimal(0), commission=Decimal(0), commission_currency="USD", revision=2)
+STATEMENT = SECOND._replace(source="flex", commission=Decimal(2), commission_currency="USD")
 
 
 def now(database: str) -> datetime:
@@ -102,7 +101,7 @@ def test_a_commission_that_replaces_another_was_the_other_before(book, database)
     """The API said 1; three weeks later the statement says 1.25, and why is in what it said earlier."""
     book.record(FIRST)
     before = now(database)
-    book.record(replace(FIRST, commission=Decimal("1.25"), source="flex"))
+    book.record(FIRST._replace(commission=Decimal("1.25"), source="flex"))
     assert [row[3] for row in held(book, known_at=before)] == [1]
     assert [row[3] for row in held(book)] == [Decimal("1.25")]
 
@@ -148,7 +147,7 @@ def test_what_is_said_of_a_time_is_what_was_said_at_that_time(store, database, s
 
 def test_another_method_books_anew_and_what_was_believed_by_the_old_one_stays(book, database):
     """FIFO closes b1: 1300 - 1000 = 300. LIFO closes b2: 1300 - 1200 = 100."""
-    book.record(FIRST, replace(SECOND, commission=Decimal(0), commission_currency="USD"), SALE, buy(BTC, "0.1", 5))
+    book.record(FIRST, SECOND._replace(commission=Decimal(0), commission_currency="USD"), SALE, buy(BTC, "0.1", 5))
     before = now(database)
     assert book.store.set_cost_method(ACCOUNT, Method.LIFO) == 2
     assert closed(book) == [("b2", 10, 100, 99)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import replace
 from decimal import Decimal
 
 import psycopg2
@@ -59,10 +58,10 @@ def twins(store: Store, method: str = "fifo") -> None:
 
 def both_ways(store: Store, fills: list[Fill], *, before: list[Fill] = (), at_a_time: int = 7):
     """The same fills recorded for one account and delivered for the other, `before` being known already; what each said."""
-    mirrored = [replace(fill, account=OTHER_ACCOUNT) for fill in fills]
+    mirrored = [fill._replace(account=OTHER_ACCOUNT) for fill in fills]
     if before:
         store.record(ACCOUNT, before, (), EVERYTHING)
-        store.record(OTHER_ACCOUNT, [replace(fill, account=OTHER_ACCOUNT) for fill in before], (), EVERYTHING)
+        store.record(OTHER_ACCOUNT, [fill._replace(account=OTHER_ACCOUNT) for fill in before], (), EVERYTHING)
     recorded = store.record(ACCOUNT, fills, (), EVERYTHING)
     delivered = deliver(store, mirrored, OTHER_ACCOUNT, at_a_time=at_a_time)
     assert believed(store, OTHER_ACCOUNT) == believed(store, ACCOUNT)
@@ -134,7 +133,7 @@ def test_recording_goes_on_where_a_delivery_ended(store):
     twins(store)
     fills = invented(4, ACCOUNT)
     store.record(ACCOUNT, fills, (), EVERYTHING)
-    mirrored = [replace(fill, account=OTHER_ACCOUNT) for fill in fills]
+    mirrored = [fill._replace(account=OTHER_ACCOUNT) for fill in fills]
     deliver(store, mirrored[:20], OTHER_ACCOUNT)
     store.record(OTHER_ACCOUNT, mirrored[20:40], (), EVERYTHING)
     deliver(store, mirrored[40:], OTHER_ACCOUNT)
@@ -186,14 +185,14 @@ def deliver_to_somebody_and_nobody(store):
 def test_lots_that_a_fill_names_are_closed_first_and_wrong_names_are_kept_as_refused(store):
     twins(store)
     fills = [buy(AAPL, 1, 10, name="b1"), buy(AAPL, 1, 11, at=1, name="b2"), buy(KO, 1, 5, name="k")]
-    fills.append(replace(sell(AAPL, 1, 12, at=2, name="s"), closes_lots=(("b2", D(1)),)))
-    fills.append(replace(sell(KO, 1, 12, at=2, name="t"), closes_lots=(("nothing", D(1)),)))
+    fills.append(sell(AAPL, 1, 12, at=2, name="s")._replace(closes_lots=(("b2", D(1)),)))
+    fills.append(sell(KO, 1, 12, at=2, name="t")._replace(closes_lots=(("nothing", D(1)),)))
     assert len(both_ways(store, fills, at_a_time=2).refused) == 1
 
 
 def test_a_fill_that_is_wrong_by_itself_is_refused_and_the_others_are_booked(store):
     twins(store)
-    wrong = [replace(buy(AAPL, 1, 10, name="nan"), price=D("NaN")), replace(buy(AAPL, 1, 10, name="minus"), quantity=D(-1))]
+    wrong = [buy(AAPL, 1, 10, name="nan")._replace(price=D("NaN")), buy(AAPL, 1, 10, name="minus")._replace(quantity=D(-1))]
     assert len(both_ways(store, [*wrong, *invented(5, ACCOUNT)]).refused) == 2
 
 
@@ -202,10 +201,10 @@ def test_a_fill_that_is_wrong_by_itself_is_refused_and_the_others_are_booked(sto
     "number", ["NaN", "-NaN", "sNaN", "Infinity", "-Infinity", "-1", "0", "1E+50", "1E-90", "1" * 45, "0." + "1" * 45, "7.5"]
 )
 def test_what_is_plainly_sound_has_no_faults(name, number):
-    fill = replace(buy(AAPL, 1, 10), **{name: D(number)})
+    fill = buy(AAPL, 1, 10)._replace(**{name: D(number)})
     assert not (is_plainly_sound(fill) and faults(fill))
     assert is_plainly_sound(buy(AAPL, 1, 10))
-    assert not is_plainly_sound(replace(fill, currency=""))
+    assert not is_plainly_sound(fill._replace(currency=""))
 
 
 def test_what_postgresql_refuses_in_its_own_time_is_raised_and_leaves_nothing(store):
@@ -304,7 +303,7 @@ def test_any_text_arrives_as_it_is(store, text):
         sell(strange, "5E+2", "2", at=1, name=f"j{text}", fee_currency=text),
     ]
     store.record(ACCOUNT, fills, (), [strange])
-    deliver(store, [replace(fill, account=OTHER_ACCOUNT) for fill in fills], OTHER_ACCOUNT, at_a_time=1, instruments=[strange])
+    deliver(store, [fill._replace(account=OTHER_ACCOUNT) for fill in fills], OTHER_ACCOUNT, at_a_time=1, instruments=[strange])
     assert believed(store, OTHER_ACCOUNT) == believed(store, ACCOUNT)
     assert {row["order_id"] for row in rows(store, BELIEVED["executions"])} == {text, ""}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 
@@ -88,9 +87,9 @@ def test_a_long_history_told_in_any_order_ends_in_the_rows_of_one_without_checkp
         draw = random.Random(seed)
         for entry in draw.sample(told.told, 10):
             if isinstance(entry, Fill):
-                late = replace(entry, execution_id=f"late-{entry.execution_id}", revision=1, quantity=Decimal(3))
+                late = entry._replace(execution_id=f"late-{entry.execution_id}", revision=1, quantity=Decimal(3))
                 deliver(store, account, [late])
-                deliver(store, account, [replace(late, revision=2, quantity=Decimal(draw.choice((0, 5))))])
+                deliver(store, account, [late._replace(revision=2, quantity=Decimal(draw.choice((0, 5))))])
         seen.append(len(kept(store, account)))
 
     with_and_without(store, monkeypatch, tell)
@@ -152,9 +151,9 @@ def test_however_a_history_is_told_its_checkpoints_are_the_same(book, often):
     book.record(*entries)
     first = kept(book.store)
     assert first
-    book.record(*(replace(each, account=OTHER_ACCOUNT) for each in entries[:7]), account=OTHER_ACCOUNT)
+    book.record(*(each._replace(account=OTHER_ACCOUNT) for each in entries[:7]), account=OTHER_ACCOUNT)
     for each in entries[7:]:
-        book.record(replace(each, account=OTHER_ACCOUNT), account=OTHER_ACCOUNT)
+        book.record(each._replace(account=OTHER_ACCOUNT), account=OTHER_ACCOUNT)
     assert kept(book.store, OTHER_ACCOUNT) == first
 
 
@@ -207,8 +206,8 @@ def test_a_fill_at_the_moment_of_the_last_one_comes_after_no_checkpoint(book, of
     book.record(*many())
     last = kept(book.store)[-1]
     for each in reversed([each for each in many() if each.time > last]):
-        book.record(replace(each, quantity=Decimal(0), revision=2))
-    book.record(replace(buy(AAPL, 1, 90, name="z"), time=last))
+        book.record(each._replace(quantity=Decimal(0), revision=2))
+    book.record(buy(AAPL, 1, 90, name="z")._replace(time=last))
     assert kept(book.store)[-1] < last
     assert verify(book.store).differences == ()
 
@@ -268,7 +267,7 @@ def test_a_position_of_many_lots_is_kept_more_rarely(often):
 
 @pytest.mark.parametrize("method", list(Method))
 def test_the_parts_of_a_history_come_to_what_the_whole_does(often, method):
-    fills = [replace(each, commission_currency="CHF") if n % 5 == 0 else each for n, each in enumerate(many())]
+    fills = [each._replace(commission_currency="CHF") if n % 5 == 0 else each for n, each in enumerate(many())]
     start = Position(ACCOUNT, AAPL.id, "USD", method=method)
     booked, positions = fold_on(start, fills)
     assert booked == fold(start, fills)
@@ -321,17 +320,17 @@ def test_a_delivery_leaves_checkpoints_as_a_recording_does(store, often, seed):
     told = long_history(seed, ACCOUNT, AAPL, 120)
     fills = list({each.execution_id: each for each in told.told if isinstance(each, Fill) and each.revision == 1}.values())
     if seed % 2:
-        fills.append(replace(fills[40], execution_id="late"))
+        fills.append(fills[40]._replace(execution_id="late"))
     for account in (ACCOUNT, OTHER_ACCOUNT):
         store.add_account(account, "ibkr")
     store.record(ACCOUNT, fills, (), EVERYTHING)
     with store.delivering() as delivery:
         for start in range(0, len(fills), 25):
-            delivery.add(OTHER_ACCOUNT, [replace(each, account=OTHER_ACCOUNT) for each in fills[start : start + 25]], EVERYTHING)
+            delivery.add(OTHER_ACCOUNT, [each._replace(account=OTHER_ACCOUNT) for each in fills[start : start + 25]], EVERYTHING)
         delivery.finish()
     assert kept(store, OTHER_ACCOUNT)
     assert set(kept(store, OTHER_ACCOUNT)) <= set(kept(store))
     for account in (ACCOUNT, OTHER_ACCOUNT):
-        deliver(store, account, [replace(fills[100], execution_id="later", account=account)])
+        deliver(store, account, [fills[100]._replace(execution_id="later", account=account)])
     assert believed(store, OTHER_ACCOUNT) == believed(store, ACCOUNT)
     assert verify(store).differences == ()

@@ -265,13 +265,13 @@ def test_what_comes_in_bulk_puts_in_doubt_what_was_inferred_before(book):
     adopted = adjustment(AdjustmentKind.ADOPTED, AAPL, 2, at=3000, held=Decimal(12), basis=Basis.UNKNOWN, commission=None)
     book.record(adopted)
     met = snapshot(holding(AAPL, 12, 100), at=3600)
-    book.store.save_snapshot(met, EVERYTHING, "ibkr")
-    book.store.reconcile(met, EVERYTHING)
+    kept = book.store.take_in(met, EVERYTHING, "ibkr")
+    book.store.reconcile(met, EVERYTHING, kept=kept)
     with book.store.delivering() as delivery:
         delivery.add(ACCOUNT, [buy(AAPL, 2, 104, at=3001)], EVERYTHING)
         delivery.finish()
     assert book.quantities() == {"AAPL": 14}  # both, until an answer says what is held
     again = snapshot(holding(AAPL, 12, "100.66666667"), at=3700)
-    book.store.save_snapshot(again, EVERYTHING, "ibkr")
-    book.store.reconcile(again, EVERYTHING)
+    kept = book.store.take_in(again, EVERYTHING, "ibkr")
+    book.store.reconcile(again, EVERYTHING, kept=kept)
     assert book.quantities() == {"AAPL": 12}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from random import Random
 
@@ -11,7 +10,7 @@ import pytest
 from position_pipeline.accounting.model import AdjustmentKind, Fill, Instrument
 from position_pipeline.verify import verify
 from position_pipeline_tests.accounting.histories import INSTRUMENTS, read
-from position_pipeline_tests.scenarios import AAPL, ACCOUNT, CALL, KO, OTHER_ACCOUNT, SAP, TSLA, adjustment, buy, sell
+from position_pipeline_tests.scenarios import AAPL, ACCOUNT, CALL, KO, OTHER_ACCOUNT, SAP, TSLA, adjustment, buy, of_account, sell
 from position_pipeline_tests.store.conftest import identities
 from position_pipeline_tests.store.tables import TABLES, believed, query, rows, versions
 
@@ -111,7 +110,7 @@ def test_lots_that_only_one_delivery_names_are_the_fills_own(proven, named_first
     """The API told the sale, and what its owner named comes from a file: in whatever order, b is closed, 5 x (130 - 120)."""
     proven.record(buy(AAPL, 10, 100, name="a"), buy(AAPL, 10, 120, at=10, name="b"))
     sale = sell(AAPL, 5, 130, at=60, name="s")
-    named = replace(sale, closes_lots=(("b", D(5)),), source="file")
+    named = sale._replace(closes_lots=(("b", D(5)),), source="file")
     for each in (named, sale) if named_first else (sale, named):
         proven.record(each)
     assert [(close["opening_id"], close["gross_pnl"]) for close in proven.closes()] == [("b", 50)]
@@ -143,7 +142,7 @@ BAD = [
     (buy(AAPL, "-1", 100, name="x"), "x: its quantity -1 is negative: the side says whether it was bought or sold"),
     (buy(AAPL, "NaN", 100, name="x"), "x: its quantity is NaN"),
     (buy(AAPL, 1, "NaN", name="x"), "x: its price is NaN"),
-    (replace(buy(AAPL, 1, 1, name="x"), currency=""), "x: it has no currency"),
+    (buy(AAPL, 1, 1, name="x")._replace(currency=""), "x: it has no currency"),
     (adjusted(K.SPLIT, AAPL, at=60, name="x", numerator=0, denominator=1), "x: its numerator 0 is not above 0"),
     (adjusted(K.CASH_SETTLEMENT, AAPL, -1, at=60, name="x", price=9, cost="5"), "x: its cost of 5 has no meaning in a cash_settlement"),
 ]
@@ -167,7 +166,7 @@ def test_an_assignment_without_an_option_is_refused_until_the_option_is_there(pr
 
 
 def in_tables(store, account, entries) -> None:
-    entries = [replace(entry, account=account) for entry in entries]
+    entries = [of_account(entry, account) for entry in entries]
     kinds = [
         Instrument(name, name, "STK", "USD", next((e.multiplier for e in entries if e.instrument == name), D(1))) for name in INSTRUMENTS
     ]
@@ -201,7 +200,7 @@ def test_histories_of_all_kinds_end_in_the_same_book_in_any_order(store, seeds):
 
 def test_two_accounts_may_have_the_same_ids(proven):
     proven.record(buy(AAPL, 10, 100, name="a"), adjusted(K.SPLIT, AAPL, at=60, name="s", numerator=2, denominator=1))
-    more = [replace(each, account=OTHER_ACCOUNT) for each in (buy(AAPL, 1, 100, name="a"),)]
+    more = [each._replace(account=OTHER_ACCOUNT) for each in (buy(AAPL, 1, 100, name="a"),)]
     proven.record(*more, account=OTHER_ACCOUNT)
     assert (proven.position(AAPL)["quantity"], proven.position(AAPL, OTHER_ACCOUNT)["quantity"]) == (20, 1)
     assert ACCOUNT != OTHER_ACCOUNT

@@ -119,7 +119,7 @@ def test_a_database_without_our_tables_is_refused_with_what_to_do(empty_database
         Store(empty_database)
 
 
-@pytest.mark.parametrize(("found", "said"), [("0000", "at revision 0000, this version needs 0002"), ("9999", "9999, which is newer than")])
+@pytest.mark.parametrize(("found", "said"), [("0000", "at revision 0000, this version needs 0003"), ("9999", "9999, which is newer than")])
 def test_a_database_of_another_version_is_refused_with_what_to_do(database, found, said):
     query(database, "UPDATE alembic_version SET version_num = %s", [found])
     with pytest.raises(WrongRevision, match=said):
@@ -128,7 +128,7 @@ def test_a_database_of_another_version_is_refused_with_what_to_do(database, foun
 
 def test_a_newer_database_is_not_downgraded(database):
     query(database, "UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(WrongRevision, match="newer than this version's 0002"):
+    with pytest.raises(WrongRevision, match="newer than this version's 0003"):
         upgrade(database)
 
 

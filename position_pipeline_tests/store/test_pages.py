@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -107,7 +106,7 @@ def test_with_few_lots_read_the_book_is_the_same(store, monkeypatch, seed):
         ]  # fmt: skip
         while fills:
             number = draw.choice((1, 1, 2, 5, 20))
-            store.record(account, [replace(each, account=account) for each in fills[:number]], (), EVERYTHING)
+            store.record(account, [each._replace(account=account) for each in fills[:number]], (), EVERYTHING)
             del fills[:number]
     assert believed(store, ACCOUNT) == believed(store, OTHER_ACCOUNT)
     assert verify(store).differences == ()

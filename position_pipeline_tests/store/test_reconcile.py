@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -42,8 +41,8 @@ def met(book):
 def see(book, *holdings, **more):
     """What a sync does with one answer."""
     answer = snapshot(*holdings, **more)
-    book.store.save_snapshot(answer, EVERYTHING, "ibkr")
-    return book.store.reconcile(answer, EVERYTHING)
+    kept = book.store.take_in(answer, EVERYTHING, "ibkr")
+    return book.store.reconcile(answer, EVERYTHING, kept=kept)
 
 
 def open_breaks(book) -> list[tuple]:
@@ -273,17 +272,13 @@ def test_nothing_new_writes_no_position_and_no_holding(met):
 def test_holdings_are_stored_when_a_quantity_or_an_average_changes(met):
     for at, quantity, average in ((3700, 10, "100.1"), (3800, 10, "100.2"), (3900, 11, "100.2"), (4000, 11, "100.2")):
         see(met, holding(AAPL, quantity, average), at=at)
-    found = rows(
-        met.store, "SELECT s.id, s.holdings_of, h.quantity FROM snapshots s LEFT JOIN holdings h ON h.snapshot_id = s.id ORDER BY s.id"
-    )
-    assert [(row["holdings_of"] == row["id"], row["quantity"]) for row in found] == [
-        (True, 10),
-        (False, None),
-        (True, 10),
-        (True, 11),
-        (False, None),
+    ids = [row["id"] for row in rows(met.store, "SELECT id FROM snapshots ORDER BY id")]
+    found = rows(met.store, "SELECT snapshot_id, until_id, quantity, average_price FROM holdings ORDER BY snapshot_id")
+    assert [tuple(row.values()) for row in found] == [
+        (ids[0], ids[2], 10, D("100.1")),  # said by the first two answers
+        (ids[2], ids[3], 10, D("100.2")),
+        (ids[3], None, 11, D("100.2")),  # by the last two
     ]
-    assert found[1]["holdings_of"] == found[0]["id"]
 
 
 def test_a_difference_in_the_last_of_many_digits_is_a_difference(book):
@@ -302,7 +297,7 @@ def test_listeners_are_woken_when_an_answer_brings_news_and_only_then(met, datab
 
 
 def test_one_account_is_nothing_to_another(met):
-    met.record(replace(buy(AAPL, 3, 90), account=OTHER_ACCOUNT), account=OTHER_ACCOUNT)
+    met.record(buy(AAPL, 3, 90)._replace(account=OTHER_ACCOUNT), account=OTHER_ACCOUNT)
     before = rows(met.store, f"SELECT xmin, * FROM positions WHERE account = '{ACCOUNT}'")
     see(met, holding(AAPL, 4, 90), account=OTHER_ACCOUNT)
     assert rows(met.store, f"SELECT xmin, * FROM positions WHERE account = '{ACCOUNT}'") == before

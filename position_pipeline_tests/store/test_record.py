@@ -67,7 +67,7 @@ def test_first_bought_is_first_sold(book):
 def test_at_average_cost_the_lots_are_one(book):
     book.record(
         *(
-            replace(fill, account=OTHER_ACCOUNT)
+            fill._replace(account=OTHER_ACCOUNT)
             for fill in (buy(AAPL, 10, 100, fee=1), buy(AAPL, 20, 110, at=60, fee=1), sell(AAPL, 15, 120, at=120))
         ),
         account=OTHER_ACCOUNT,
@@ -109,7 +109,7 @@ def test_conversions_of_currency_are_kept_and_never_a_position(book):
     assert recorded.fills == 2
     assert book.quantities() == {"AAPL": 1}
     assert {row["symbol"] for row in book.store.read.executions()} == {"EUR.USD", "AAPL"}
-    book.record(replace(buy(EURUSD, 5000, "1.085"), commission=D(2), commission_currency="USD", source="flex"))
+    book.record(buy(EURUSD, 5000, "1.085")._replace(commission=D(2), commission_currency="USD", source="flex"))
     assert book.quantities() == {"AAPL": 1}
 
 
@@ -279,7 +279,7 @@ def test_a_correction_may_name_another_instrument(book):
 @pytest.mark.parametrize("late", [-30, 0, 30])
 def test_what_a_correction_has_replaced_may_arrive_after_it(book, late):
     book.record(buy(AAPL, 12, 100, name="b", revision=3))
-    book.record(replace(buy(AAPL, 10, 100, name="b", revision=2), time=moment(late)))
+    book.record(buy(AAPL, 10, 100, name="b", revision=2)._replace(time=moment(late)))
     assert book.quantities() == {"AAPL": 12}
 
 
@@ -326,9 +326,9 @@ def test_the_late_commission_of_a_purchase_reaches_what_was_sold_since(book):
 
 
 def test_a_commission_whose_currency_is_not_told_is_in_that_of_the_trade(book):
-    book.record(replace(buy(SAP, 1, 200, fee=2), commission_currency=None))
+    book.record(buy(SAP, 1, 200, fee=2)._replace(commission_currency=None))
     book.record(buy(SAP, 1, 200, at=60, fee=None, name="late"))
-    book.record(replace(buy(SAP, 1, 200, at=60, fee=3, name="late"), commission_currency=None))
+    book.record(buy(SAP, 1, 200, at=60, fee=3, name="late")._replace(commission_currency=None))
     assert book.position(SAP)["open_commission"] == 5
 
 
@@ -352,7 +352,7 @@ def test_the_statement_orders_fills_of_one_moment(book):
     book.record(*entries)
     assert book.closes()[0]["gross_pnl"] == -100  # of one moment: by id, so x comes first: 10 x (110 - 120)
     for sequence, entry in enumerate(entries):
-        book.record(replace(entry, source="flex", sequence=sequence))
+        book.record(entry._replace(source="flex", sequence=sequence))
     assert book.closes()[0]["gross_pnl"] == 100  # y was first: 10 x (110 - 100)
 
 
@@ -371,7 +371,7 @@ def test_the_time_of_a_fill_is_the_apis(book, sources):
         (buy(AAPL, 11, 100, name="b"), "quantity 10, and came again with 11"),
         (buy(AAPL, 10, 101, name="b"), "price 100, and came again with 101"),
         (buy(KO, 10, 100, name="b"), "instrument ibkr:265598, and came again with ibkr:8894"),
-        (replace(buy(AAPL, 10, 100, name="b"), multiplier=D(100)), "multiplier 1, and came again with 100"),
+        (buy(AAPL, 10, 100, name="b")._replace(multiplier=D(100)), "multiplier 1, and came again with 100"),
     ],
 )
 def test_two_different_fills_under_one_id_are_refused_and_the_known_one_stays(book, other, said):

@@ -29,6 +29,7 @@ from position_pipeline_tests.scenarios import (
     buy,
     holding,
     moment,
+    of_account,
     sell,
     snapshot,
 )
@@ -53,8 +54,8 @@ def see(book, *holdings, at=3600, policy=None, account=ACCOUNT, store=None, **mo
     held = {each.instrument: each for each in (*HELD, *holdings)}
     answer = snapshot(*(each for each in held.values() if each.quantity), at=at, account=account, **more)
     store = store or book.store
-    store.save_snapshot(answer, EVERYTHING, "ibkr")
-    return store.reconcile(answer, EVERYTHING, policy or Policy())
+    kept = store.take_in(answer, EVERYTHING, "ibkr")
+    return store.reconcile(answer, EVERYTHING, policy or Policy(), kept=kept)
 
 
 def standing(book) -> list[dict]:
@@ -110,10 +111,10 @@ def test_a_break_survives_a_restart(met, database):
 def test_a_break_that_stays_as_it_is_is_no_news(met):
     see(met, holding(AAPL, 12, 100), at=3700, policy=ASK)
     see(met, holding(AAPL, 12, 100), at=4700, policy=ASK)
-    before = {name: value for name, value in of_id(met, only(met)["id"]).items() if name not in ("seen", "last_seen_at")}
+    before = {name: value for name, value in of_id(met, only(met)["id"]).items() if name not in ("seen", "seen_whole", "last_seen_at")}
     for at in (4800, 4900, 5000):
         assert not see(met, holding(AAPL, 12, 100), at=at, policy=ASK).is_news
-    after = {name: value for name, value in of_id(met, only(met)["id"]).items() if name not in ("seen", "last_seen_at")}
+    after = {name: value for name, value in of_id(met, only(met)["id"]).items() if name not in ("seen", "seen_whole", "last_seen_at")}
     assert after == before
 
 
@@ -208,7 +209,7 @@ def test_facts_that_come_after_it_was_adopted_leave_the_book_as_if_it_had_never_
 
 def facts_alone(store, *facts) -> dict:
     """What a book says that has had the facts in time, of one other account."""
-    early = [replace(each, account=OTHER_ACCOUNT) for each in (buy(AAPL, 10, 100), buy(KO, 5, 60), buy(SAP, 3, 200), *facts)]
+    early = [of_account(each, OTHER_ACCOUNT) for each in (buy(AAPL, 10, 100), buy(KO, 5, 60), buy(SAP, 3, 200), *facts)]
     store.add_account(OTHER_ACCOUNT, "ibkr")
     query_methods = "UPDATE accounts SET cost_method = 'fifo' WHERE account = %(account)s"
     store._connection.execute(query_methods, {"account": OTHER_ACCOUNT})
@@ -277,6 +278,13 @@ def test_a_position_that_is_gone_once_is_not_closed_even_where_that_is_wanted(me
     assert see(met, holding(AAPL, 0), at=4700, policy=closes).changes[AAPL.id].after == 0
 
 
+def test_an_answer_that_was_read_in_part_is_none_of_the_two_that_close_what_is_gone(met):
+    closes, garbled = Policy(closes_missing=True), {"errors": {"SAP": "garbled"}, "unread": frozenset({SAP.id})}
+    assert see(met, holding(AAPL, 0), holding(SAP, 0), at=3700, policy=closes, **garbled).changes == {}
+    assert see(met, holding(AAPL, 0), at=4700, policy=closes).changes == {}
+    assert see(met, holding(AAPL, 0), at=5000, policy=closes).changes[AAPL.id].after == 0
+
+
 def test_when_too_much_vanishes_nothing_is_closed_and_one_alarm_stands_until_it_is_back(met):
     gone = (holding(AAPL, 0), holding(KO, 0))
     policy = Policy(closes_missing=True)
@@ -296,6 +304,75 @@ def test_the_share_that_may_vanish_is_a_setting(met):
         see(met, holding(AAPL, 0), holding(KO, 0), at=at, policy=policy)
     assert met.quantities() == {"AAPL": 0, "KO": 0, "SAP": 3}
 
+
+# What statements of other accounts tell
+
+QUADRUPLED = holding(AAPL, 40, 93)
+"""Four times as many, at an average that does not fit: one sign of a split, and no second."""
+
+
+def told_elsewhere(met, *entries):
+    """The statement of the other account tells of what happened to its units: the owner holds the same in both."""
+    met.store.record(OTHER_ACCOUNT, [buy(AAPL, 7, 90, at=-86400, account=OTHER_ACCOUNT)], entries, EVERYTHING)
+
+
+def a_split(numerator, *, at, account=OTHER_ACCOUNT, name="split"):
+    figures = {"numerator": D(numerator), "denominator": D(1), "source": "flex"}
+    return adjustment(AdjustmentKind.SPLIT, AAPL, 0, at=at, name=name, account=account, **figures)
+
+
+def test_a_split_that_another_accounts_statement_tells_is_the_second_sign(met):
+    """10 AAPL for 1000 are 40 for 1000, as the other account's statement of the same hour has it."""
+    see(met, QUADRUPLED, at=3700, policy=ASK)
+    assert met.position(AAPL)["quantity"] == 10
+    told_elsewhere(met, a_split(4, at=3650))
+    assert see(met, QUADRUPLED, at=4000, policy=ASK).open_breaks == 0
+    assert (met.position(AAPL)["quantity"], met.position(AAPL)["cost"]) == (40, 1000)
+    (entry,) = [row for row in met.store.read.adjustments() if row["account"] == ACCOUNT]
+    assert (entry["kind"], entry["time"]) == ("split", moment(3650))
+    assert f"the statement of account {OTHER_ACCOUNT} has 4 for 1 for 2026-03-02" in entry["evidence"]
+    assert see(met, QUADRUPLED, at=4300, policy=ASK).changes == {}
+
+
+@pytest.mark.parametrize(
+    ("numerator", "at", "why"),
+    [(3, 3650, "another ratio"), (4, 3600 - 2 * 86400, "long before the sides agreed"), (4, 5000, "not in effect yet")],
+)
+def test_what_another_accounts_statement_tells_is_no_sign_of_anything_else(met, numerator, at, why):
+    told_elsewhere(met, a_split(numerator, at=at))
+    for seen in (3700, 4000):
+        assert see(met, QUADRUPLED, at=seen, policy=ASK).changes == {}, why
+
+
+def test_a_split_that_the_book_has_explains_no_second_one(met):
+    told_elsewhere(met, a_split(4, at=3650))
+    see(met, QUADRUPLED, at=3700)
+    assert met.position(AAPL)["quantity"] == 40
+    assert see(met, holding(AAPL, 160, 93), at=4000).changes == {}
+    assert met.position(AAPL)["quantity"] == 40
+
+
+def test_what_an_inference_says_in_another_account_is_no_sign(met):
+    """It rests on the same broker's list, and may be wrong in both."""
+    told_elsewhere(met, replace(a_split(4, at=3650), held=D(28), source="ibkr snapshot"))
+    for at in (3700, 4000):
+        assert see(met, QUADRUPLED, at=at, policy=ASK).changes == {}
+
+
+def test_a_new_name_that_another_accounts_statement_tells_is_the_second_sign(met):
+    """KO is TSLA now: 5 went and 5 came, at an average that was not carried over."""
+    gone = adjustment(AdjustmentKind.CONVERSION_OUT, KO, -3, at=3651, name="gave", account=OTHER_ACCOUNT, source="flex", **ONE_FOR_ONE)
+    came = adjustment(
+        AdjustmentKind.CONVERSION_IN, TSLA, 0, at=3651, name="took", account=OTHER_ACCOUNT, source="flex", takes_from="gave", **ONE_FOR_ONE
+    )
+    renamed = (holding(KO, 0), holding(TSLA, 5, 71))
+    assert see(met, *renamed, at=3700, policy=ASK).changes == {}
+    met.store.record(OTHER_ACCOUNT, [buy(KO, 3, 60, at=-86400, account=OTHER_ACCOUNT, name="k")], [gone, came], EVERYTHING)
+    see(met, *renamed, at=4000, policy=ASK)
+    assert (met.position(KO)["quantity"], met.position(TSLA)["quantity"], met.position(TSLA)["cost"]) == (0, 5, 300)
+
+
+ONE_FOR_ONE = {"numerator": D(1), "denominator": D(1)}
 
 # What people decide
 
@@ -523,10 +600,10 @@ def wait_for_a_lock(database) -> None:
 
 def test_differences_of_other_accounts_are_known_and_none_of_our_business(met):
     see(met, holding(AAPL, 12, 100), at=3700)
-    met.store.record(OTHER_ACCOUNT, [replace(buy(TSLA, 1, 200), account=OTHER_ACCOUNT)], (), EVERYTHING)
+    met.store.record(OTHER_ACCOUNT, [buy(TSLA, 1, 200)._replace(account=OTHER_ACCOUNT)], (), EVERYTHING)
     answer = snapshot(holding(TSLA, 1, 200), at=3700, account=OTHER_ACCOUNT)
-    met.store.save_snapshot(answer, EVERYTHING, "ibkr")
-    assert met.store.reconcile(answer, EVERYTHING).open_breaks == 0
+    kept = met.store.take_in(answer, EVERYTHING, "ibkr")
+    assert met.store.reconcile(answer, EVERYTHING, kept=kept).open_breaks == 0
     assert [row["account"] for row in standing(met)] == [ACCOUNT]
 
 
@@ -570,8 +647,8 @@ CASH = (AccountValue("NetLiquidation", "100000.00", "USD"), AccountValue("CashBa
 
 def see_other(book, quantity, at):
     answer = snapshot(*([holding(AAPL, quantity, 100, price=105)] if quantity else []), at=at, account=OTHER_ACCOUNT, values=CASH)
-    book.store.save_snapshot(answer, EVERYTHING, "ibkr")
-    return book.store.reconcile(answer, EVERYTHING)
+    kept = book.store.take_in(answer, EVERYTHING, "ibkr")
+    return book.store.reconcile(answer, EVERYTHING, kept=kept)
 
 
 def test_what_moves_from_one_account_to_another_is_booked_in_both_though_they_are_looked_at_one_after_the_other(met):
@@ -632,7 +709,7 @@ def test_a_fact_of_after_the_last_answer_puts_nothing_in_doubt(met):
 
 def test_what_other_methods_cost_is_worked_out_anew_for_another_history(met):
     """By fifo the 10 of 120 are left either way; their average is 110 with a first purchase at 100, and 95 with one at 70."""
-    met.record(replace(buy(TSLA, 10, 100, at=5, name="first")), buy(TSLA, 10, 120, at=6), sell(TSLA, 10, 130, at=7))
+    met.record(buy(TSLA, 10, 100, at=5, name="first"), buy(TSLA, 10, 120, at=6), sell(TSLA, 10, 130, at=7))
     assert see(met, holding(TSLA, 10, 110, price=130), at=3700).open_breaks == 0
-    met.record(replace(buy(TSLA, 10, 70, at=5, name="first"), revision=2))
+    met.record(buy(TSLA, 10, 70, at=5, name="first")._replace(revision=2))
     assert see(met, holding(TSLA, 10, 95, price=130), at=4000).open_breaks == 0

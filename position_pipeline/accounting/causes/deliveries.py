@@ -11,6 +11,7 @@ from itertools import islice, product
 from typing import TYPE_CHECKING
 
 from position_pipeline.accounting.causes.endings import CLEAR, End, expiry_of, held_at, key_of, moneyness, word_of
+from position_pipeline.accounting.causes.expiries import next_opening_after
 from position_pipeline.accounting.causes.scene import Verdict, about, implied_price, money, signed
 from position_pipeline.accounting.exact import ZERO, plain, ratio
 from position_pipeline.accounting.model import AdjustmentKind, BreakClass
@@ -58,6 +59,7 @@ def delivery_of(scene: Scene, group: Sequence[End], counts: Sequence[Decimal], s
     paid = -sum((end.shares * count * end.strike for end, count in ended), ZERO)
     signs, against = _signs_of_delivery(scene, ended, shares, moved, paid)
     against += _signs_of_more(scene, [end for end, count in zip(group, counts, strict=True) if count != end.count], shares)
+    against += _agreed_since(scene, [end for end, _ in ended], shares)
     words = ", ".join(f"{plain(count)} {end.it.instrument.symbol} {word_of(end)}" for end, count in ended)
     entries = tuple(_entries(scene, list(zip(group, counts, strict=True)), shares, "; ".join(signs)))
     paid_for = any(sign.startswith("cash") for sign in signs)
@@ -98,6 +100,13 @@ def _signs_of_delivery(
     if not moved and not any(sign.startswith("cash") for sign in signs):
         against.append("the shares add up to none, and no cash shows that any were delivered")
     return signs, against
+
+
+def _agreed_since(scene: Scene, ended: Sequence[End], shares: Instrument) -> Iterator[str]:
+    """Delivery comes by the next trading day: shares on which both sides agreed after that moved for another reason."""
+    it = scene.differences.get(shares.id)
+    if it is not None and any(end.due and it.since >= next_opening_after(end.due, shares.currency) for end in ended):
+        yield f"both sides agreed on {shares.symbol} at {it.since:%Y-%m-%d %H:%M} UTC, when any delivery had come"
 
 
 def _signs_of_more(scene: Scene, worthless: Sequence[End], shares: Instrument) -> Iterator[str]:

@@ -23,15 +23,23 @@ if TYPE_CHECKING:
 CLEAR = Decimal("0.01")
 """An underlying within this share of the strike may have ended on either side of it."""
 
+_INDICES = frozenset(
+    {"SPX", "SPXW", "XSP", "NDX", "NDXP", "XND", "RUT", "RUTW", "MRUT", "VIX", "VIXW", "DJX", "OEX", "XEO", "ESTX50", "DAX"}
+)
+
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """One option of a group: `count` of it are gone (unsigned), and `shares` stand for one, with the sign of their change."""
+    """One option of a group: `count` of it are gone (unsigned), and `shares` stand for one, with the sign of their change.
+
+    `due` is when its last day was over, None while it is not; and where some were gone `early`, which the end of the day does not explain.
+    """
 
     it: Difference
     count: Decimal
     shares: Decimal
     due: datetime | None
+    early: bool = False
 
     @property
     def at(self) -> datetime:
@@ -54,11 +62,21 @@ def end_of(scene: Scene, it: Difference) -> End | None:
     due = closing_of(instrument)
     direction = 1 if (instrument.right[:1] == "C") == (it.book > 0) else -1
     over = due is not None and due <= scene.snapshot.taken_at and not any(fill.time > due for fill in it.fills)
-    return End(it, abs(it.change), direction * instrument.multiplier, due if over else None)
+    early = due is not None and it.stood_since < due and not settles_in_cash(scene, instrument)
+    return End(it, abs(it.change), direction * instrument.multiplier, due if over and not early else None, over and early)
 
 
-def related(one: Instrument, other: Instrument) -> bool:
-    return (one.underlying, one.currency, one.sec_type) == (other.underlying, other.currency, other.sec_type)
+def settles_in_cash(scene: Scene, option: Instrument) -> bool:
+    """Whether it is one on an index. Some of these end before their last day is over, in the morning."""
+    index = any(each.sec_type == "IND" and each.symbol == option.underlying for each in scene.instruments.values())
+    return index or option.underlying in _INDICES
+
+
+def related(one: End, other: End) -> bool:
+    """Whether shares that came may be those of both: what was gone before its last day had its shares then."""
+    this, that = one.it.instrument, other.it.instrument
+    same = (this.underlying, this.currency, this.sec_type) == (that.underlying, that.currency, that.sec_type)
+    return same and one.early == other.early
 
 
 def shares_of(scene: Scene, option: Instrument) -> Instrument | None:

@@ -96,7 +96,7 @@ def _whole(scene: Scene, gone: Difference, came: Difference, now: Decimal) -> Ra
 
 
 def _known(scene: Scene, gone: Difference, came: Difference, cls: BreakClass) -> CorporateAction | None:
-    return next((each for each in scene.actions(gone.id, cls) if each.into in (came.id, None)), None)
+    return next((each for each in scene.actions(gone.id, cls, gone.since) if each.into in (came.id, None)), None)
 
 
 def _announced(known: CorporateAction | None, before: Decimal, now: Decimal) -> Ratio | None:
@@ -107,7 +107,7 @@ def _announced(known: CorporateAction | None, before: Decimal, now: Decimal) -> 
 
 def _announcement(known: CorporateAction | None) -> Iterator[str]:
     if known is not None:
-        yield f"{known.source or 'the broker'} announced it for {known.effective_at:%Y-%m-%d}"
+        yield f"{known.source} has it for {known.effective_at:%Y-%m-%d}"
 
 
 def _units(gone: Difference, now: Decimal, found: Ratio) -> Iterator[str]:
@@ -174,7 +174,7 @@ def merger(scene: Scene, gone: Difference) -> Iterator[Verdict]:
     """What is gone was taken over: for units of another, for cash, or for both."""
     if not gone.gone or gone.after(gone.since):
         return
-    known = next(iter(scene.actions(gone.id, BreakClass.MERGER)), None)
+    known = next(iter(scene.actions(gone.id, BreakClass.MERGER, gone.since)), None)
     moved = scene.costs_before[gone.id]
     for came in scene.differences.values():
         gained = scene.gained.get(came.id)
@@ -246,7 +246,7 @@ def spin_off(scene: Scene, came: Difference) -> Iterator[Verdict]:
 
 def _spun_off(scene: Scene, came: Difference, parent: Instrument, units: Decimal) -> Iterator[Verdict]:
     side, holding = scene.book[parent.id], scene.held.get(parent.id)
-    known = next((each for each in scene.actions(parent.id, BreakClass.SPIN_OFF) if each.into == came.id), None)
+    known = next((each for each in scene.actions(parent.id, BreakClass.SPIN_OFF, came.since) if each.into == came.id), None)
     found = _announced(known, side.quantity, units) or simple(side.quantity, units) or (Ratio(ONE, ONE) if units == side.quantity else None)
     then, now, child = cost_of(side.before), cost_of(holding), cost_of(came.holding)
     share = None

@@ -10,7 +10,8 @@ Expired options are gone on Friday evening, and the shares of those that were as
 worthless end only when the next trading day has begun; before that the price of the underlying has to say so, by more than 1 %. Of an
 underlying that we know no shares of (it may be an index) cash has to say it too.
 
-An option that has not expired may have been sold, and the shares traded: without cash to tell, a person decides.
+An option that has not expired, or was gone before it did, may have been sold, and the shares traded: without cash to tell, a person
+decides.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from position_pipeline.accounting.causes.endings import (
     key_of,
     moneyness,
     related,
+    settles_in_cash,
     shares_of,
     word_of,
 )
 from position_pipeline.accounting.causes.expiries import next_opening_after
-from position_pipeline.accounting.causes.scene import CASH_LEAST, OPTIONS, Verdict, about, money, signed
+from position_pipeline.accounting.causes.scene import CASH_LEAST, Verdict, about, money, signed
 from position_pipeline.accounting.exact import ZERO, plain, ratio
 from position_pipeline.accounting.model import AdjustmentKind, BreakClass
 
@@ -42,19 +44,14 @@ if TYPE_CHECKING:
     from position_pipeline.accounting.causes.scene import Difference, Scene
     from position_pipeline.accounting.model import Adjustment, Fill, Instrument
 
-_INDICES = frozenset(
-    {"SPX", "SPXW", "XSP", "NDX", "NDXP", "XND", "RUT", "RUTW", "MRUT", "VIX", "VIXW", "DJX", "OEX", "XEO", "ESTX50", "DAX"}
-)
-
 
 def option_event(scene: Scene, it: Difference) -> Iterator[Verdict]:
     """The group of `it`, told once, at its first member."""
-    if it.instrument.sec_type not in OPTIONS:
+    mine = end_of(scene, it)
+    if mine is None:
         return
-    group = [
-        end for each in scene.differences.values() if (end := end_of(scene, each)) is not None and related(each.instrument, it.instrument)
-    ]
-    if not group or group[0].it.id != it.id:
+    group = [end for each in scene.differences.values() if (end := end_of(scene, each)) is not None and related(end, mine)]
+    if group[0].it.id != it.id:
         return
     shares = shares_of(scene, it.instrument)
     moved = ZERO if shares is None or shares.id not in scene.differences else scene.differences[shares.id].change
@@ -73,7 +70,7 @@ def _by_itself(scene: Scene, end: End, shares: Instrument | None, moved: Decimal
     known = _share_leg(scene, end, shares)
     if known is not None and shares is not None:
         yield _known_leg(scene, end, shares, known)
-    elif end.due is not None and _settles_in_cash(scene, end):
+    elif end.due is not None and settles_in_cash(scene, end.it.instrument):
         yield _settled(scene, end)
     elif end.due is not None:
         yield _expired(scene, end, shares, moved)
@@ -106,11 +103,6 @@ def _known_leg(scene: Scene, end: End, shares: Instrument, leg: Fill) -> Verdict
     )
     proposal = f"Book it as {word_of(end)}: the fill gives way to a delivery at the strike, which carries the premium"
     return Verdict(BreakClass.OPTION_EVENT, (end.it.id,), words, signs, (), (void, out, into), proposal, asks=True)
-
-
-def _settles_in_cash(scene: Scene, end: End) -> bool:
-    index = any(each.sec_type == "IND" and each.symbol == end.it.instrument.underlying for each in scene.instruments.values())
-    return index or end.it.instrument.underlying in _INDICES
 
 
 def _settled(scene: Scene, end: End) -> Verdict:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 CLOCKS = timedelta(minutes=1)
 """The broker's clock and ours may differ by so much, and its times are whole seconds: a fill after the answer may seem to be before it."""
 
+SHOWN_LATE = timedelta(days=1)
+"""So late a broker's holdings may show what its statements date earlier."""
+
 TICK = timedelta(microseconds=1)
 OPTIONS = frozenset({"OPT", "FOP", "WAR", "IOPT"})
 FUTURES = frozenset({"FUT", "CONTFUT"})
@@ -42,7 +45,8 @@ class Difference:
 
     `before`, `since` and `values` are of the last proven snapshot before the difference: holding, time, account values. `fills` are
     those of the instrument in the recent past, in order of time. `began_at` is when this difference was first seen, `seen` in how many
-    proven snapshots, with this one.
+    proven snapshots, with this one, and `seen_whole` in how many complete ones; `stood_since` is when the sides began to differ, if by
+    other figures then.
     """
 
     instrument: Instrument
@@ -52,7 +56,9 @@ class Difference:
     since: datetime
     values: tuple[AccountValue, ...]
     began_at: datetime
+    stood_since: datetime
     seen: int
+    seen_whole: int
     fills: tuple[Fill, ...] = ()
     standing: Standing | None = None
 
@@ -135,12 +141,14 @@ class Scene:
     policy: Policy
     differences: Mapping[str, Difference] = field(default_factory=dict)
 
-    def actions(self, instrument: str, kind: BreakClass) -> list[CorporateAction]:
-        """Known actions of an instrument that are in effect, the latest first."""
+    def actions(self, instrument: str, kind: BreakClass, since: datetime) -> list[CorporateAction]:
+        """Known actions of an instrument, the latest first, of those that came into effect after `since`.
+
+        A broker may show one a day late. What both sides agreed on long after it has it already, and another difference is another matter.
+        """
         found = (each for each in self.recent.actions if (each.instrument, each.kind) == (instrument, kind))
-        return sorted(
-            (each for each in found if each.effective_at <= self.snapshot.taken_at), key=lambda each: each.effective_at, reverse=True
-        )
+        current = (each for each in found if since - SHOWN_LATE <= each.effective_at <= self.snapshot.taken_at)
+        return sorted(current, key=lambda each: each.effective_at, reverse=True)
 
     def prices(self, instrument: str) -> list[Decimal]:
         """The market prices of a unit that are known, the latest first: now, when last proven, before the difference, and otherwise."""

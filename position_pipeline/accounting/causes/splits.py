@@ -3,21 +3,23 @@
 Belongs here: splits, with each way to treat fractions. Does not belong here: units of one instrument that become another (exchanges.py).
 
 Signs: a simple ratio; the broker's total cost the same before and after; the market price moved by the inverse ratio; an announcement.
-A ratio of which only whole units stayed is no sign by itself, because many small quantities fit one.
+A ratio of which only whole units stayed is no sign by itself, because many small quantities fit one. Where there are fills besides, it may
+have been before or after each of them, and each place has a ratio of its own: their prices tell, or a person decides.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from position_pipeline.accounting.causes.ratios import Ratio, made, simple, whole_units
-from position_pipeline.accounting.causes.scene import COST_SHARE, Verdict, about, alike, cost_before, cost_of, money
+from position_pipeline.accounting.causes.scene import COST_SHARE, TICK, Verdict, about, alike, cost_before, cost_of, money
 from position_pipeline.accounting.exact import ZERO, plain, ratio
 from position_pipeline.accounting.model import AdjustmentKind, BreakClass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from position_pipeline.accounting.causes.scene import Difference, Scene
@@ -28,28 +30,38 @@ _PRICE_SHARE = Decimal("0.15")
 """A night may move a price by so much besides."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A split of `found` that happened at a moment among the known fills, and made `now` units of `before`."""
+
+    at: datetime
+    before: Decimal
+    now: Decimal
+    found: Ratio
+
+
 def split(scene: Scene, it: Difference) -> Iterator[Verdict]:
     """The same instrument, another number of units, the same total cost."""
-    known = next(iter(scene.actions(it.id, BreakClass.SPLIT)), None)
-    at = it.start if known is None or known.effective_at <= it.since else known.effective_at
-    before, now = it.book - it.after(at), it.broker - it.after(at)
-    found = _announced(known, before, now) or simple(before, now) or whole_units(before, now, _price_rise(scene, it))
-    if not before or not now or before == now or found is None:
+    known = next((each for each in scene.actions(it.id, BreakClass.SPLIT, it.since) if each.into is None), None)
+    places = list(_places(scene, it, known))
+    if not places:
         return
-    signs = [*split_signs(scene, it, found, before, now), *_announcement(known, found)]
-    against = tuple(_against(scene, it, found))
+    first, *others = places
+    at, found = first.at, first.found
+    signs = [*split_signs(it, first), *_announcement(known, found)]
+    against = (*_against(scene, it, first), *_elsewhere(others))
     if not signs or (against and len(signs) < 2):
         return
     amount = paid_for_fraction(scene, it, found)
-    exact = found.booked_as(before, now, amount)
+    exact = found.booked_as(first.before, first.now, amount)
     entry = scene.adjustment(
         AdjustmentKind.SPLIT, it.instrument, it.began_at.isoformat(), at,
-        held=now, numerator=exact.numerator, denominator=exact.denominator, amount=amount, evidence="; ".join(signs),
+        held=first.now, numerator=exact.numerator, denominator=exact.denominator, amount=amount, evidence="; ".join(signs),
     )  # fmt: skip
     yield Verdict(
         BreakClass.SPLIT,
         (it.id,),
-        f"A split of {found}: {plain(before)} became {plain(now)}",
+        f"A split of {found}: {plain(first.before)} became {plain(first.now)}",
         tuple(signs),
         against,
         (entry,),
@@ -57,6 +69,34 @@ def split(scene: Scene, it: Difference) -> Iterator[Verdict]:
         shown=True,
         asks=bool(found.fraction) and amount is None,
     )
+
+
+def _places(scene: Scene, it: Difference, known: CorporateAction | None) -> Iterator[_Place]:
+    """Where among the fills since the sides agreed it may have happened: units bought before it were split, those bought after it not."""
+    fills = sorted({fill.time for fill in it.fills if it.since < fill.time < scene.snapshot.taken_at})
+    moments = [it.start, *(time + TICK for time in fills)]
+    if known is not None:
+        moments = [known.effective_at if known.effective_at > it.since else it.start]
+    for at in moments:
+        before, now = it.book - it.after(at), it.broker - it.after(at)
+        if before and now and before != now:
+            found = _announced(known, before, now) or simple(before, now) or whole_units(before, now, price_rise(it, at))
+            if found is not None and (known is not None or _fits_the_fills(it, at, found)):
+                yield _Place(at, before, now, found)
+
+
+def _fits_the_fills(it: Difference, at: datetime, found: Ratio) -> bool:
+    """Whether no fill before it has a price of after it, nor the other way round; true where the prices do not tell."""
+    then, expected = it.before.market_price if it.before is not None else None, ratio(found.denominator, found.numerator)
+    if not then or not is_clear(expected):
+        return True
+    since = [fill for fill in it.fills if fill.time > it.since]
+    return not any(alike(fill.price, then if fill.time > at else then * expected, _PRICE_SHARE) for fill in since)
+
+
+def _elsewhere(others: Iterable[_Place]) -> Iterator[str]:
+    for each in others:
+        yield f"{plain(each.now)} is {each.found} of {plain(each.before)} too, if it was after the fill of {each.at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _announced(known: CorporateAction | None, before: Decimal, now: Decimal) -> Ratio | None:
@@ -69,41 +109,51 @@ def _announcement(known: CorporateAction | None, found: Ratio) -> Iterator[str]:
     if known is None or known.numerator is None or known.denominator is None:
         return
     if known.numerator * found.denominator == known.denominator * found.numerator:
-        yield f"{known.source or 'the broker'} announced {found} for {known.effective_at:%Y-%m-%d}"
+        yield f"{known.source} has {found} for {known.effective_at:%Y-%m-%d}"
 
 
-def _price_rise(scene: Scene, it: Difference) -> Decimal | None:
-    """How many times the price of before a unit is worth now."""
-    price, then = scene.price(it.id), it.before.market_price if it.before is not None else None
-    return ratio(price, then) if price and then and it.holding.market_price else None
+def price_rise(it: Difference, at: datetime) -> Decimal | None:
+    """How many times the price of before a unit is worth now, or was in the last fill after a moment where none is held any more."""
+    then, now = it.before.market_price if it.before is not None else None, _price_now(it, at)
+    return ratio(now, then) if now and then else None
 
 
-def split_signs(scene: Scene, it: Difference, found: Ratio, before: Decimal, now: Decimal) -> Iterator[str]:
+def _price_now(it: Difference, at: datetime) -> Decimal | None:
+    return it.holding.market_price or next((fill.price for fill in reversed(it.fills) if fill.time > at), None)
+
+
+def split_signs(it: Difference, place: _Place) -> Iterator[str]:
     """Of an exchange of units within one instrument: a simple ratio, the total cost, the price."""
+    found, now = place.found, place.now
     if not found.fraction:
-        yield f"{plain(now)} is {found} of {plain(before)}, to the last unit"
+        yield f"{plain(now)} is {found} of {plain(place.before)}, to the last unit"
     then, cost = cost_before(it), cost_of(it.holding)
     lost = abs(ratio(found.fraction, now)) if found.fraction else ZERO
     if then and cost and (then > 0) == (cost > 0) and alike(then, cost, COST_SHARE + lost):
         yield f"the broker's total cost stayed: {money(then)} and {money(cost)}"
-    rise = _price_rise(scene, it)
-    if rise is not None and _moved_inversely(rise, found):
+    rise = price_rise(it, place.at)
+    if rise is not None and moved_inversely(rise, found):
         assert it.before is not None
         assert it.before.market_price is not None
-        yield f"the price went from {money(it.before.market_price)} to {money(scene.price(it.id) or ZERO)}, as {found} moves it"
+        yield f"the price went from {money(it.before.market_price)} to {money(_price_now(it, place.at) or ZERO)}, as {found} moves it"
 
 
-def _moved_inversely(rise: Decimal, found: Ratio) -> bool:
+def moved_inversely(rise: Decimal, found: Ratio) -> bool:
     """Whether the price moved by the inverse ratio, and by more than a day moves a price: 9 for 10 of it may as well have been sold."""
     expected = ratio(found.denominator, found.numerator)
-    return abs(expected - 1) > 2 * _PRICE_SHARE and alike(rise, expected, _PRICE_SHARE)
+    return is_clear(expected) and alike(rise, expected, _PRICE_SHARE)
 
 
-def _against(scene: Scene, it: Difference, found: Ratio) -> Iterator[str]:
-    rise, cash, worth = _price_rise(scene, it), scene.cash(it), scene.worth(it)
-    expected = ratio(found.denominator, found.numerator)
-    if rise is not None and abs(expected - 1) > 2 * _PRICE_SHARE and alike(rise, Decimal(1), _PRICE_SHARE):
-        yield f"the price of {money(scene.price(it.id) or ZERO)} has not moved as {found} moves it"
+def is_clear(expected: Decimal) -> bool:
+    """Whether a price that is so many times another moved by more than a day moves it."""
+    return abs(expected - 1) > 2 * _PRICE_SHARE
+
+
+def _against(scene: Scene, it: Difference, place: _Place) -> Iterator[str]:
+    rise, cash, worth = price_rise(it, place.at), scene.cash(it), scene.worth(it)
+    expected = ratio(place.found.denominator, place.found.numerator)
+    if rise is not None and is_clear(expected) and alike(rise, Decimal(1), _PRICE_SHARE):
+        yield f"the price of {money(_price_now(it, place.at) or ZERO)} has not moved as {place.found} moves it"
     price = scene.price(it.id)
     bought = None if price is None else -it.change * price * it.instrument.multiplier
     if cash is not None and worth is not None and abs(cash) > 50 and bought is not None and about(cash, bought, Decimal("0.1")):

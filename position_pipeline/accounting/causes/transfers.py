@@ -3,7 +3,9 @@
 Belongs here: transfers, and sales of units that had been transferred in. Does not belong here: exchanges of one instrument for another.
 
 What comes in has the broker's cost where the broker's averages tell one, else an unknown cost. A sale of units that the book does not
-know never becomes a short where the broker shows none.
+know never becomes a short where the broker shows none. That cash stood still besides says only that they were not bought: they may have
+come of a split, or from an instrument that is gone, and the purchase that covers a short may be in no list yet. So a second answer has to
+say the same, and nothing else may stand for them.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from position_pipeline.accounting.causes.expiries import closing_of
-from position_pipeline.accounting.causes.scene import CASH_LEAST, TICK, Verdict, alike, implied_price, money, signed
-from position_pipeline.accounting.exact import plain
+from position_pipeline.accounting.causes.ratios import simple
+from position_pipeline.accounting.causes.scene import CASH_LEAST, TICK, Verdict, alike, cash_of_fill, implied_price, money, signed
+from position_pipeline.accounting.causes.splits import is_clear, moved_inversely, price_rise
+from position_pipeline.accounting.exact import ZERO, plain, ratio
 from position_pipeline.accounting.model import AdjustmentKind, BreakClass, Side
 
 if TYPE_CHECKING:
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
     from position_pipeline.accounting.causes.scene import Difference, Scene
 
+ONE = Decimal(1)
 _NEAR = Decimal("0.2")
 
 
@@ -62,6 +67,8 @@ def transfer(scene: Scene, it: Difference) -> Iterator[Verdict]:
         (
             *([f"{len(others)} other accounts differ by as much"] if len(others) > 1 else []),
             *(_may_be_another(scene, it, sold=sold) if sold or (coming and not others) else ()),
+            *_price_of_an_exchange(it),
+            *_new_names(scene, it),
         ),
         (entry,),
         f"Book a transfer of {signed(it.change)}{'' if it.change < 0 else ' at the cost that the broker tells, or an unknown one'}",
@@ -74,11 +81,37 @@ def _may_be_another(scene: Scene, it: Difference, *, sold: bool) -> Iterator[str
     """Another instrument of its kind is gone, or is short, and nothing tells why: one of them may have got a new name."""
     came = [each.id for each, units in scene.fresh if units < 0] if sold else []
     came += [each.instrument for each in scene.recent.standing if sold and each.instrument and each.adopted and each.booked < 0]
-    gone = [each.id for each in scene.differences.values() if each.gone and not each.after(each.since)]
+    gone = [each.id for each in scene.differences.values() if each.gone]
     for other, words in [*((each, "is short") for each in came), *((each, "is gone") for each in gone)]:
         one = scene.instruments[other]
         if other != it.id and (one.sec_type, one.currency) == (it.instrument.sec_type, it.instrument.currency):
             yield f"{one.symbol} {words}, and nothing tells why"
+    held, then = it.book_at(it.since), it.broker - it.after(it.since)
+    found = simple(held, then) if sold else None
+    if found is not None:
+        rise = price_rise(it, it.since)
+        if rise is None or moved_inversely(rise, found):
+            yield f"{plain(then)} is {found} of {plain(held)}, to the last unit, as after a split"
+
+
+def _new_names(scene: Scene, it: Difference) -> Iterator[str]:
+    """What is gone, and something of its kind that came the same way up: with a new name in two accounts it looks like a transfer."""
+    came = {each.id: units for each, units in scene.fresh}
+    for other in scene.differences.values():
+        gone, new = (it, other) if it.gone else (other, it)
+        if other.id != it.id and gone.gone and new.id in came and (came[new.id] > 0) == (gone.book > 0) and _alike(it, other):
+            yield f"{other.instrument.symbol} {'came' if it.gone else 'went'} at the same time, which may be the same under another name"
+
+
+def _alike(one: Difference, other: Difference) -> bool:
+    return (one.instrument.sec_type, one.instrument.currency) == (other.instrument.sec_type, other.instrument.currency)
+
+
+def _price_of_an_exchange(it: Difference) -> Iterator[str]:
+    """A price that has moved further than a day moves it says that units were exchanged too: a split hides in the figures."""
+    rise = price_rise(it, it.since)
+    if rise is not None and it.book_at(it.since) and is_clear(rise):
+        yield f"the price is {plain(ratio(rise, ONE, 2))} times that of before, and a transfer does not move it"
 
 
 def _sold_unknown_units(it: Difference) -> bool:
@@ -88,9 +121,14 @@ def _sold_unknown_units(it: Difference) -> bool:
 
 
 def _cash_is_known(scene: Scene, it: Difference) -> bool:
-    """For a sale of unknown units the fill itself is the witness of the price: cash that came is the fill's, and no more."""
+    """For a sale of unknown units the fill itself is the witness of the price: cash that came is the fill's, and no more.
+
+    Where the sale is of so little that cash shows nothing of it, it is no witness. Nor is one answer: account values may be minutes
+    older than holdings, and a purchase after the sale may be in the one and not in the other.
+    """
     cash = scene.cash(it)
-    return cash is not None and abs(cash) <= CASH_LEAST
+    paid = max((abs(cash_of_fill(fill)) for fill in it.fills if fill.side is Side.SELL and fill.time > it.since), default=ZERO)
+    return it.seen > 1 and paid > 10 * CASH_LEAST and cash is not None and abs(cash) <= CASH_LEAST
 
 
 def _came_at_another_cost(scene: Scene, it: Difference) -> list[str]:

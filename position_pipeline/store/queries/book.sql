@@ -230,6 +230,15 @@ ON CONFLICT (id) DO UPDATE SET resolved_at = NULL WHERE rejects.resolved_at IS N
 UPDATE rejects SET resolved_at = %(at)s
 WHERE account = %(account)s AND source = 'booking' AND symbol = ANY(%(symbols)s) AND resolved_at IS NULL AND NOT id = ANY(%(ids)s)
 
+-- name: waiting
+-- What booking refuses and the next proven answer decides about: late facts, with what was inferred in their place and may go for them.
+SELECT r.id, (array_agg(a.id ORDER BY a.held IS NULL, a.id))[1] AS inferred
+FROM rejects r
+JOIN instruments i ON i.symbol = r.symbol
+JOIN adjustments a ON a.account = r.account AND a.instrument = i.instrument AND a.doubted_at IS NOT NULL
+WHERE r.account = %(account)s AND r.source = 'booking' AND r.resolved_at IS NULL
+GROUP BY r.id
+
 -- name: add_cash_rows
 INSERT INTO cash_rows (account, id, type, currency, amount, time, instrument, description) VALUES %s
 ON CONFLICT (account, id) DO NOTHING RETURNING id

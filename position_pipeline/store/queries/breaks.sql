@@ -10,13 +10,14 @@ SELECT b.*, s.taken_at AS agreed_at, s."values" AS agreed_values,
 FROM breaks b
 LEFT JOIN adjustments a ON a.account = b.account AND a.id = b.adopted AND a.reversed_at IS NULL
 LEFT JOIN snapshots s ON s.id = b.agreed_snapshot
-LEFT JOIN holdings h ON h.snapshot_id = s.holdings_of AND h.instrument = b.instrument
+LEFT JOIN holdings h
+  ON h.account = b.account AND h.instrument = b.instrument AND h.snapshot_id <= s.id AND (h.until_id IS NULL OR h.until_id > s.id)
 WHERE b.account = %(account)s AND b.status IN ('open', 'dismissed')
 ORDER BY b.first_seen_at, b.id
 
 -- name: open_breaks
 INSERT INTO breaks (id, account, instrument, subject, class, cause, book_quantity, broker_quantity, first_seen_at, last_seen_at,
-                    changed_at, differs_since, agreed_snapshot, expected_clear_at, impact, impact_currency, signs, proposal, proposed,
+                    changed_at, differs_since, seen_whole, agreed_snapshot, expected_clear_at, impact, impact_currency, signs, proposal, proposed,
                     evidence, adopted, status, resolved_at, history)
 VALUES %s
 
@@ -28,6 +29,7 @@ SET last_seen_at = %(at)s, class = %(class)s, cause = %(cause)s, book_quantity =
     differs_since = CASE WHEN %(differs)s THEN %(at)s ELSE b.differs_since END,
     agreed_snapshot = CASE WHEN %(differs)s AND b.adopted IS NOT NULL THEN %(agreed_snapshot)s ELSE b.agreed_snapshot END,
     seen = CASE WHEN %(differs)s THEN 1 WHEN b.last_seen_at < %(at)s THEN b.seen + 1 ELSE b.seen END,
+    seen_whole = CASE WHEN %(differs)s THEN %(whole)s WHEN b.last_seen_at < %(at)s THEN b.seen_whole + %(whole)s ELSE b.seen_whole END,
     expected_clear_at = %(expected_clear_at)s, impact = %(impact)s, impact_currency = %(impact_currency)s, signs = %(signs)s,
     proposal = %(proposal)s, proposed = %(proposed)s, evidence = %(evidence)s, adopted = %(adopted)s,
     status = CASE WHEN %(reopens)s THEN 'open' ELSE b.status END,
@@ -175,6 +177,23 @@ WHERE a.broker = %(broker)s AND b.account <> %(account)s AND b.instrument = ANY(
   AND (b.status IN ('open', 'dismissed') OR (b.status = 'resolved' AND b.class = 'transfer' AND b.resolved_at >= %(since)s))
   AND b.subject = 'quantity' AND b.broker_quantity <> b.book_quantity
 ORDER BY b.account
+
+-- name: actions_elsewhere
+-- What is a fact in the books of other accounts of the broker: units of an instrument were exchanged for others, of it or of another. What
+-- this account's book has of it explains nothing more.
+SELECT a.instrument, a.kind, a.time, a.account, t.instrument AS "into",
+       coalesce(t.numerator, a.numerator) AS numerator, coalesce(t.denominator, a.denominator) AS denominator
+FROM adjustments a JOIN accounts c USING (account)
+LEFT JOIN adjustments t ON t.account = a.account AND t.takes_from = a.id AND t.kind = 'conversion_in' AND t.reversed_at IS NULL
+WHERE a.kind IN ('split', 'conversion_out', 'spin_off') AND a.held IS NULL AND a.reversed_at IS NULL AND a.time >= %(since)s
+  AND c.broker = %(broker)s AND a.account <> %(account)s
+  AND (a.instrument = ANY(%(instruments)s) OR t.instrument = ANY(%(instruments)s))
+  AND NOT EXISTS (
+    SELECT FROM adjustments o
+    WHERE o.account = %(account)s AND o.instrument = a.instrument AND o.kind = a.kind AND o.reversed_at IS NULL
+      AND o.time > a.time - interval '3 days'
+  )
+ORDER BY a.time, a.account, a.id
 
 -- name: answer_before
 SELECT id, taken_at, "values" FROM snapshots

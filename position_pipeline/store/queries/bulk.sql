@@ -36,3 +36,6 @@ LOCK TABLE accounts, instruments, executions, adjustments, positions, lots, clos
 -- name: take_time
 -- The keys of all rows at once may take longer than a statement of ours may otherwise.
 SET LOCAL statement_timeout = 0
+
+-- name: analyze
+ANALYZE executions, lots, closes, position_events

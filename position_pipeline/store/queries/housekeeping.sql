@@ -2,42 +2,47 @@
 SELECT DISTINCT account FROM snapshots
 
 -- name: drop_snapshots
--- Answers that are past their time, with their holdings and their rows in the sync log. What stays of an account, however old: its first and
--- its last proven answer, the last proven one of each day at the exchange, what an open break rests on, and the answers whose holdings
--- those share.
-WITH named AS (
+-- Answers that are past their time, with their rows in the sync log. What stays of an account, however old: its first and its last proven
+-- answer, the last proven one of each day at the exchange, and what an open break rests on.
+WITH kept AS (
     SELECT min(id) AS id FROM snapshots WHERE account = %(account)s AND status <> 'rejected'
     UNION ALL SELECT max(id) FROM snapshots WHERE account = %(account)s AND status <> 'rejected'
     UNION ALL
     SELECT max(id) FROM snapshots WHERE account = %(account)s AND status <> 'rejected'
     GROUP BY date_trunc('day', taken_at AT TIME ZONE 'America/New_York')
-    UNION ALL SELECT id FROM snapshots WHERE account = %(account)s AND taken_at >= %(before)s
     UNION ALL SELECT agreed_snapshot FROM breaks WHERE account = %(account)s AND status <> 'resolved'
-), kept AS (
-    SELECT id FROM named WHERE id IS NOT NULL
-    UNION
-    SELECT s.holdings_of FROM snapshots s JOIN named USING (id) WHERE s.holdings_of IS NOT NULL
 ), doomed AS (
     SELECT id FROM snapshots s
     WHERE account = %(account)s AND taken_at < %(before)s AND NOT EXISTS (SELECT FROM kept WHERE kept.id = s.id)
     ORDER BY id LIMIT %(batch)s
 ), syncs_gone AS (
     DELETE FROM syncs s USING doomed WHERE s.snapshot_id = doomed.id RETURNING s.id
-), holdings_gone AS (
-    DELETE FROM holdings h USING doomed WHERE h.snapshot_id = doomed.id RETURNING h.snapshot_id
 ), snapshots_gone AS (
     DELETE FROM snapshots s USING doomed WHERE s.id = doomed.id RETURNING s.id
 )
-SELECT (SELECT count(*) FROM snapshots_gone) AS snapshots, (SELECT count(*) FROM holdings_gone) AS holdings,
-       (SELECT count(*) FROM syncs_gone) AS syncs
+SELECT (SELECT count(*) FROM snapshots_gone) AS snapshots, (SELECT count(*) FROM syncs_gone) AS syncs
+
+-- name: drop_holdings
+-- What no answer says that is left.
+WITH gone AS (
+    DELETE FROM holdings h
+    WHERE account = %(account)s AND until_id IS NOT NULL AND NOT EXISTS (
+        SELECT FROM snapshots s
+        WHERE s.account = h.account AND s.id >= h.snapshot_id AND s.id < h.until_id AND s.status <> 'rejected'
+    )
+    RETURNING instrument
+)
+SELECT count(*) AS holdings FROM gone
 
 -- name: drop_syncs
--- Attempts that came to no answer. The last one of each account stays.
+-- Attempts that came to no answer, or to one that was repeated since: of those that a thin history keeps, the last attempt stays. So does the
+-- last one of each account.
 WITH gone AS (
     DELETE FROM syncs s
     WHERE id IN (
         SELECT id FROM syncs o
-        WHERE finished_at < %(before)s AND snapshot_id IS NULL
+        WHERE finished_at < %(before)s
+          AND (snapshot_id IS NULL OR EXISTS (SELECT FROM syncs again WHERE again.snapshot_id = o.snapshot_id AND again.id > o.id))
           AND EXISTS (SELECT FROM syncs later WHERE later.account = o.account AND later.id > o.id)
         ORDER BY id LIMIT %(batch)s
     )
@@ -52,9 +57,12 @@ WITH gone AS (DELETE FROM sync_requests WHERE finished_at < %(before)s RETURNING
 WITH gone AS (DELETE FROM stream_gaps WHERE closed_at < %(before)s RETURNING id) SELECT count(*) AS stream_gaps FROM gone
 
 -- name: drop_deliveries
+-- What was told of something that stands is kept: its end goes to the channels that heard of it. What could not be delivered until now
+-- was given up long ago, or its channel is not there any more.
 WITH gone AS (
     DELETE FROM alert_deliveries d USING alert_messages m
-    WHERE m.id = d.message_id AND m.made_at < %(before)s AND (d.delivered_at IS NOT NULL OR d.given_up_at IS NOT NULL)
+    WHERE m.id = d.message_id AND m.made_at < %(before)s
+      AND NOT EXISTS (SELECT FROM alerts a WHERE a.id = ANY(m.alerts) AND a.recovered_at IS NULL)
     RETURNING d.id
 )
 SELECT count(*) AS alert_deliveries FROM gone
@@ -62,7 +70,9 @@ SELECT count(*) AS alert_deliveries FROM gone
 -- name: drop_messages
 WITH gone AS (
     DELETE FROM alert_messages m
-    WHERE made_at < %(before)s AND NOT EXISTS (SELECT FROM alert_deliveries d WHERE d.message_id = m.id) RETURNING id
+    WHERE made_at < %(before)s AND NOT EXISTS (SELECT FROM alert_deliveries d WHERE d.message_id = m.id)
+      AND NOT EXISTS (SELECT FROM alerts a WHERE a.id = ANY(m.alerts) AND a.recovered_at IS NULL)
+    RETURNING id
 )
 SELECT count(*) AS alert_messages FROM gone
 

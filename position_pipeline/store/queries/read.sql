@@ -148,7 +148,15 @@ ORDER BY account
 SELECT account, errors, finished_at FROM syncs WHERE outcome IN ('failed', 'rejected', 'partial') ORDER BY id DESC LIMIT 1
 
 -- name: rejects
-SELECT count(*) AS rejects FROM rejects WHERE resolved_at IS NULL
+-- Those of `waiting` are late facts: something was inferred in their place, and the next proven answer decides about it.
+SELECT count(*) - count(*) FILTER (WHERE waits) AS rejects, count(*) FILTER (WHERE waits) AS waiting
+FROM (
+    SELECT r.source = 'booking' AND EXISTS (
+        SELECT FROM instruments i JOIN adjustments a USING (instrument)
+        WHERE i.symbol = r.symbol AND a.account = r.account AND a.doubted_at IS NOT NULL
+    ) AS waits
+    FROM rejects r WHERE r.resolved_at IS NULL
+) AS told
 
 -- name: sync_is_running
 -- Session advisory locks show as two halves of the 64-bit key.

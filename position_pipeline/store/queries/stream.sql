@@ -9,6 +9,11 @@ SELECT pg_advisory_unlock(hashtextextended('position_pipeline:stream:' || %(conn
 -- A listener that hangs loses its connection, and with it its locks: another may take over.
 SELECT set_config('idle_session_timeout', %(after)s, false)
 
+-- name: is_listened_to
+SELECT EXISTS (
+    SELECT FROM streams WHERE connection = %(connection)s AND last_heartbeat_at > now() - interval '20 s' AND state <> 'stopped'
+) AS it_is
+
 -- name: stream
 SELECT * FROM streams WHERE connection = %(connection)s
 
@@ -54,6 +59,16 @@ WHERE g.connection = %(connection)s AND g.closed_at IS NULL AND g.healed_at IS N
     WHERE a.connection = g.connection AND b.status = 'open' AND b.first_seen_at BETWEEN g.opened_at AND g.healed_at
   )
 RETURNING g.id
+
+-- name: gap_may_close
+-- Whether another answer of the broker may close a healed gap by itself: a difference that holds it is young, or may still clear. What was
+-- adopted, or waits for a person, goes with a fact or a word that comes from elsewhere.
+SELECT EXISTS (
+    SELECT FROM stream_gaps g JOIN accounts a USING (connection) JOIN breaks b USING (account)
+    WHERE g.connection = %(connection)s AND g.closed_at IS NULL AND b.status = 'open' AND b.adopted IS NULL
+      AND b.first_seen_at BETWEEN g.opened_at AND g.healed_at
+      AND now() < coalesce(b.expected_clear_at, b.first_seen_at) + interval '15 min'
+) AS may
 
 -- name: open_gap_of
 SELECT * FROM stream_gaps WHERE connection = %(connection)s AND closed_at IS NULL

@@ -16,30 +16,81 @@ SELECT pg_advisory_unlock(hashtextextended('position_pipeline:sync:' || %(accoun
 -- A process that hangs between two statements loses its connection, and with it its locks.
 SELECT set_config('idle_session_timeout', %(after)s, false)
 
--- name: last_proven_snapshot
-SELECT id, digest, holdings_of FROM snapshots
-WHERE account = %(account)s AND status <> 'rejected' ORDER BY id DESC LIMIT 1
+-- name: last_answer
+-- The last proven answer of an account, with what is known of it where that is of this very answer. `is_newest`: no rejected one came since;
+-- `is_of_today`: by the days of the exchange, at which a thin history of answers is kept.
+SELECT s.id, s.status, s.connection, s.broker, s.taken_at, s."values", s.id = (SELECT max(id) FROM snapshots WHERE account = s.account) AS is_newest,
+       date_trunc('day', s.taken_at AT TIME ZONE 'America/New_York') = date_trunc('day', %(at)s AT TIME ZONE 'America/New_York') AS is_of_today,
+       l.prints, l.named, l.agreed_to, l.touched
+FROM snapshots s LEFT JOIN last_answers l ON l.account = s.account AND l.snapshot_id = s.id
+WHERE s.account = %(account)s AND s.status <> 'rejected' ORDER BY s.id DESC LIMIT 1
 
 -- name: add_snapshot
-INSERT INTO snapshots (account, connection, broker, taken_at, source_at, status, reason, holdings, digest, holdings_of, "values", errors, unread)
-VALUES (%(account)s, %(connection)s, %(broker)s, %(taken_at)s, %(source_at)s, %(status)s, %(reason)s, %(holdings)s, %(digest)s,
-        %(holdings_of)s, %(values)s, %(errors)s, %(unread)s)
+INSERT INTO snapshots (account, connection, broker, first_at, taken_at, source_at, status, reason, holdings, "values", errors, unread)
+VALUES (%(account)s, %(connection)s, %(broker)s, %(taken_at)s, %(taken_at)s, %(source_at)s, %(status)s, %(reason)s, %(holdings)s,
+        %(values)s, %(errors)s, %(unread)s)
 RETURNING id
 
--- name: snapshot_keeps_its_own_holdings
-UPDATE snapshots SET holdings_of = id WHERE id = %(id)s
+-- name: repeat_snapshot
+-- The same answer again: it is one row, however often it is given.
+UPDATE snapshots SET taken_at = %(taken_at)s, source_at = %(source_at)s, times = times + 1 WHERE id = %(id)s
+
+-- name: add_snapshot_again
+INSERT INTO snapshots (account, connection, broker, first_at, taken_at, source_at, status, reason, holdings, "values", errors, unread)
+SELECT account, connection, broker, %(taken_at)s, %(taken_at)s, %(source_at)s, status, reason, holdings, "values", errors, unread
+FROM snapshots WHERE id = %(id)s
+RETURNING id
+
+-- name: move_last_answer
+UPDATE last_answers SET snapshot_id = %(new)s WHERE account = %(account)s AND snapshot_id = %(id)s
+
+-- name: lock_last_answer
+-- Whoever writes to the book touches it too, and may take long: it is not waited for, and `is_free` says so.
+SELECT l.snapshot_id, ours.account IS NOT NULL AS is_free
+FROM last_answers l LEFT JOIN (SELECT account FROM last_answers WHERE account = %(account)s FOR UPDATE SKIP LOCKED) ours USING (account)
+WHERE l.account = %(account)s
+
+-- name: add_last_answer
+INSERT INTO last_answers (account, snapshot_id, prints, named) VALUES (%(account)s, %(id)s, %(prints)s, %(named)s)
+ON CONFLICT (account) DO NOTHING
+
+-- name: keep_last_answer
+UPDATE last_answers SET snapshot_id = %(id)s, prints = %(prints)s, named = %(named)s WHERE account = %(account)s
+
+-- name: agreement
+-- How far both sides agreed, beside a proven answer that is the last one.
+SELECT agreed_to, touched FROM last_answers WHERE account = %(account)s AND snapshot_id = %(id)s
+
+-- name: keep_agreement
+-- What somebody wrote to an instrument that was not looked at (NULL: all were) stays to be looked at.
+UPDATE last_answers
+SET agreed_to = snapshot_id,
+    touched = CASE WHEN %(looked)s::text[] IS NULL THEN '{}' ELSE array(SELECT unnest(touched) EXCEPT SELECT unnest(%(looked)s::text[])) END
+WHERE account = %(account)s AND snapshot_id = %(id)s AND (agreed_to IS DISTINCT FROM snapshot_id OR touched <> '{}')
+
+-- name: end_agreement
+UPDATE last_answers SET agreed_to = NULL, touched = '{}' WHERE account = %(account)s AND agreed_to IS NOT NULL
+
+-- name: last_holdings
+-- What the last proven answer said of some instruments, or of all (NULL).
+SELECT instrument, quantity, average_price, raw_average_cost FROM holdings
+WHERE account = %(account)s AND until_id IS NULL AND (%(instruments)s::text[] IS NULL OR instrument = ANY(%(instruments)s))
+
+-- name: end_holdings
+UPDATE holdings SET until_id = %(id)s WHERE account = %(account)s AND until_id IS NULL AND instrument = ANY(%(instruments)s)
 
 -- name: add_holdings
 INSERT INTO holdings
-    (snapshot_id, instrument, quantity, average_price, raw_average_cost, market_price, market_value, unrealized_pnl)
+    (account, snapshot_id, instrument, quantity, average_price, raw_average_cost, market_price, market_value, unrealized_pnl)
 VALUES %s
 
 -- name: book_side
--- What the book holds of every instrument of an account.
+-- What the book holds of some instruments of an account, or of every one (NULL).
 SELECT p.instrument, p.quantity, p.multiplier, p.cost, p.open_commission, p.method, p.broker_quantity, p.broker_average_price, p.market_price, p.sync_error,
        p.other_costs, p.opened_at, i.symbol
 FROM positions p JOIN instruments i USING (instrument)
 WHERE p.account = %(account)s AND NOT i.sec_type = ANY(%(not_booked)s)
+  AND (%(instruments)s::text[] IS NULL OR p.instrument = ANY(%(instruments)s))
 
 -- name: what_it_rests_on
 -- When an instrument's first entry is, what its fills come to, and whether the broker listed them all to us.

@@ -7,7 +7,7 @@ FROM (SELECT pg_advisory_xact_lock(hashtextextended('position_pipeline:book:' ||
 SELECT count(*) AS fills, coalesce(max(id), 0) AS last FROM executions WHERE account = %(account)s AND id > %(known)s
 
 -- name: advance
-UPDATE accounts SET verified_to = greatest(verified_to, %(up_to)s) WHERE account = %(account)s
+UPDATE accounts SET verified_to = %(up_to)s WHERE account = %(account)s AND verified_to < %(up_to)s
 
 -- name: outstanding
 -- From the newest back to the mark: what was recorded since the last syncs, however long the history is.

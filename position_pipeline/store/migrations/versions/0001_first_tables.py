@@ -88,6 +88,17 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('instrument', name=op.f('instruments_pkey')),
     comment='One row is one thing that is traded, as first seen: expired contracts cannot be asked for again.'
     )
+    op.create_table('last_answers',
+    sa.Column('account', sa.Text(), nullable=False),
+    sa.Column('snapshot_id', sa.BigInteger(), nullable=False, comment='the last proven snapshot'),
+    sa.Column('prints', sa.LargeBinary(), nullable=False, comment='digests of everything that it says of instruments, slice by slice (store/prints.py)'),
+    sa.Column('named', sa.LargeBinary(), nullable=False, comment='digest of the instruments that it names'),
+    sa.Column('agreed_to', sa.BigInteger(), nullable=True, comment='the snapshot in which book and broker agreed in everything, and nothing was waiting; NULL: in none that counts'),
+    sa.Column('touched', postgresql.ARRAY(sa.Text()), server_default='{}', nullable=False, comment='the instruments whose positions were written since then'),
+    sa.CheckConstraint('agreed_to <= snapshot_id', name=op.f('last_answers_agreed_to_check')),
+    sa.PrimaryKeyConstraint('account', name=op.f('last_answers_pkey')),
+    comment="One row is what is known of an account's last proven answer, so that the next is compared only where something is new."
+    )
     op.create_table('rejects',
     sa.Column('id', sa.Text(), nullable=False, comment='a digest of what was refused: the same row is kept once'),
     sa.Column('account', sa.Text(), nullable=False),
@@ -104,21 +115,22 @@ def upgrade() -> None:
     sa.Column('account', sa.Text(), nullable=False, comment='not a key to accounts: a rejected answer may name one that is not known'),
     sa.Column('connection', sa.Text(), nullable=False),
     sa.Column('broker', sa.Text(), nullable=False),
-    sa.Column('taken_at', sa.DateTime(timezone=True), nullable=False, comment='by our clock'),
-    sa.Column('source_at', sa.DateTime(timezone=True), nullable=True, comment="by the broker's clock, where it told it"),
+    sa.Column('first_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False, comment='when it was given first, by our clock'),
+    sa.Column('taken_at', sa.DateTime(timezone=True), nullable=False, comment='when it was given last, by our clock'),
+    sa.Column('source_at', sa.DateTime(timezone=True), nullable=True, comment="the same by the broker's clock, where it told it"),
+    sa.Column('times', sa.Integer(), server_default='1', nullable=False, comment='how often it was given, one time after the other'),
     sa.Column('status', sa.Text(), nullable=False),
     sa.Column('reason', sa.Text(), server_default='', nullable=False, comment='why it was rejected'),
     sa.Column('holdings', sa.Integer(), nullable=False, comment='how many'),
-    sa.Column('digest', sa.Text(), server_default='', nullable=False, comment='of quantities and averages; the same digest as before has its rows under holdings_of'),
-    sa.Column('holdings_of', sa.BigInteger(), nullable=True, comment='the snapshot whose rows in holdings are these'),
     sa.Column('values', postgresql.JSONB(astext_type=sa.Text()), server_default='{}', nullable=False, comment="the account's own totals, as text"),
     sa.Column('errors', postgresql.JSONB(astext_type=sa.Text()), server_default='{}', nullable=False, comment='symbols that could not be read'),
     sa.Column('unread', postgresql.ARRAY(sa.Text()), server_default='{}', nullable=False, comment='the instruments of those symbols, which keep their positions'),
     sa.CheckConstraint("status <> 'partial' OR errors <> '{}'", name=op.f('snapshots_errors_check')),
     sa.CheckConstraint("status <> 'rejected' OR reason <> ''", name=op.f('snapshots_reason_check')),
     sa.CheckConstraint("status IN ('complete', 'partial', 'rejected')", name=op.f('snapshots_status_check')),
+    sa.CheckConstraint('times > 0', name=op.f('snapshots_times_check')),
     sa.PrimaryKeyConstraint('id', name=op.f('snapshots_pkey')),
-    comment='One row is one answer of a broker for one account; a rejected one never touches the book.'
+    comment='One row is one answer of a broker for one account, however often it is repeated; a rejected one never touches the book.'
     )
     op.create_index(op.f('snapshots_account_id_idx'), 'snapshots', ['account', 'id'], unique=False)
     op.create_table('stream_gaps',
@@ -220,6 +232,7 @@ def upgrade() -> None:
     comment='One row is one entry of the book that is no fill.'
     )
     op.create_index(op.f('adjustments_account_instrument_time_idx'), 'adjustments', ['account', 'instrument', 'time'], unique=False)
+    op.create_index('adjustments_actions_idx', 'adjustments', ['time'], unique=False, postgresql_where=sa.text("kind IN ('split', 'conversion_out', 'spin_off') AND held IS NULL AND reversed_at IS NULL"))
     op.create_index('adjustments_doubted_idx', 'adjustments', ['account'], unique=False, postgresql_where=sa.text('doubted_at IS NOT NULL'))
     op.create_index('adjustments_takes_from_idx', 'adjustments', ['account', 'takes_from'], unique=False, postgresql_where=sa.text('takes_from IS NOT NULL'))
     op.create_table('alert_deliveries',
@@ -256,6 +269,7 @@ def upgrade() -> None:
     sa.Column('changed_at', sa.DateTime(timezone=True), nullable=False, comment='when its class, its difference or its proposal last changed'),
     sa.Column('differs_since', sa.DateTime(timezone=True), nullable=False, comment='when the difference between both quantities became what it is'),
     sa.Column('seen', sa.Integer(), server_default='1', nullable=False, comment='in how many proven snapshots in a row with the same difference'),
+    sa.Column('seen_whole', sa.Integer(), server_default='0', nullable=False, comment='how many of these were complete: a partial one closes nothing'),
     sa.Column('agreed_snapshot', sa.BigInteger(), nullable=True, comment='the last proven one before the difference'),
     sa.Column('expected_clear_at', sa.DateTime(timezone=True), nullable=True, comment='until when it may clear by itself'),
     sa.Column('resolved_at', sa.DateTime(timezone=True), nullable=True),
@@ -285,6 +299,7 @@ def upgrade() -> None:
     sa.CheckConstraint('(dismissed_at IS NULL) = (dismissed_by IS NULL) AND (dismissed_at IS NULL) = (dismissed_reason IS NULL)', name=op.f('breaks_dismissed_check')),
     sa.CheckConstraint('(impact IS NULL) = (impact_currency IS NULL)', name=op.f('breaks_impact_check')),
     sa.CheckConstraint('seconded_by <> accepted_by', name=op.f('breaks_seconded_by_check')),
+    sa.CheckConstraint('seen_whole BETWEEN 0 AND seen', name=op.f('breaks_seen_whole_check')),
     sa.ForeignKeyConstraint(['account'], ['accounts.account'], name=op.f('breaks_account_fkey')),
     sa.ForeignKeyConstraint(['agreed_snapshot'], ['snapshots.id'], name=op.f('breaks_agreed_snapshot_fkey'), ondelete='SET NULL'),
     sa.ForeignKeyConstraint(['instrument'], ['instruments.instrument'], name=op.f('breaks_instrument_fkey')),
@@ -356,20 +371,23 @@ def upgrade() -> None:
     op.create_index(op.f('executions_account_instrument_time_idx'), 'executions', ['account', 'instrument', 'time'], unique=False)
     op.create_index('executions_premium_from_idx', 'executions', ['account', 'premium_from'], unique=False, postgresql_where=sa.text('premium_from IS NOT NULL'))
     op.create_table('holdings',
-    sa.Column('snapshot_id', sa.BigInteger(), nullable=False),
+    sa.Column('account', sa.Text(), nullable=False),
     sa.Column('instrument', sa.Text(), nullable=False),
+    sa.Column('snapshot_id', sa.BigInteger(), nullable=False, comment='the first snapshot that says so; housekeeping may have dropped it'),
+    sa.Column('until_id', sa.BigInteger(), nullable=True, comment='the first proven snapshot that says otherwise; NULL: the last one says so'),
     sa.Column('quantity', sa.Numeric(), nullable=False),
     sa.Column('average_price', sa.Numeric(), nullable=True, comment='per unit, multiplier taken out'),
     sa.Column('raw_average_cost', sa.Numeric(), nullable=True, comment='as it came'),
-    sa.Column('market_price', sa.Numeric(), nullable=True),
+    sa.Column('market_price', sa.Numeric(), nullable=True, comment='in the first snapshot that says so, as the two below'),
     sa.Column('market_value', sa.Numeric(), nullable=True),
     sa.Column('unrealized_pnl', sa.Numeric(), nullable=True),
     sa.CheckConstraint("quantity > '-Infinity' AND quantity < 'Infinity' AND average_price > '-Infinity' AND average_price < 'Infinity' AND raw_average_cost > '-Infinity' AND raw_average_cost < 'Infinity' AND market_price > '-Infinity' AND market_price < 'Infinity' AND market_value > '-Infinity' AND market_value < 'Infinity' AND unrealized_pnl > '-Infinity' AND unrealized_pnl < 'Infinity'", name=op.f('holdings_finite_check')),
+    sa.CheckConstraint('until_id > snapshot_id', name=op.f('holdings_until_id_check')),
     sa.ForeignKeyConstraint(['instrument'], ['instruments.instrument'], name=op.f('holdings_instrument_fkey')),
-    sa.ForeignKeyConstraint(['snapshot_id'], ['snapshots.id'], name=op.f('holdings_snapshot_id_fkey'), ondelete='CASCADE'),
-    sa.PrimaryKeyConstraint('snapshot_id', 'instrument', name=op.f('holdings_pkey')),
-    comment='One row is what a broker said it holds of one instrument; written when quantities or averages change.'
+    sa.PrimaryKeyConstraint('account', 'instrument', 'snapshot_id', name=op.f('holdings_pkey')),
+    comment='One row is what a broker says it holds of one instrument, from one snapshot until another says otherwise: what a proven snapshot says is in the rows of its account with snapshot_id <= its id < until_id.'
     )
+    op.create_index('holdings_last_key', 'holdings', ['account', 'instrument'], unique=True, postgresql_where=sa.text('until_id IS NULL'))
     op.create_table('position_events',
     sa.Column('id', sa.BigInteger(), sa.Identity(always=True), nullable=False),
     sa.Column('account', sa.Text(), nullable=False),
@@ -568,6 +586,7 @@ def downgrade() -> None:
     op.drop_index('position_events_believed_key', table_name='position_events', postgresql_where=sa.text('superseded_at IS NULL'))
     op.drop_index(op.f('position_events_account_instrument_at_idx'), table_name='position_events')
     op.drop_table('position_events')
+    op.drop_index('holdings_last_key', table_name='holdings', postgresql_where=sa.text('until_id IS NULL'))
     op.drop_table('holdings')
     op.drop_index('executions_premium_from_idx', table_name='executions', postgresql_where=sa.text('premium_from IS NOT NULL'))
     op.drop_index(op.f('executions_account_instrument_time_idx'), table_name='executions')
@@ -581,6 +600,7 @@ def downgrade() -> None:
     op.drop_table('alert_deliveries')
     op.drop_index('adjustments_takes_from_idx', table_name='adjustments', postgresql_where=sa.text('takes_from IS NOT NULL'))
     op.drop_index('adjustments_doubted_idx', table_name='adjustments', postgresql_where=sa.text('doubted_at IS NOT NULL'))
+    op.drop_index('adjustments_actions_idx', table_name='adjustments', postgresql_where=sa.text("kind IN ('split', 'conversion_out', 'spin_off') AND held IS NULL AND reversed_at IS NULL"))
     op.drop_index(op.f('adjustments_account_instrument_time_idx'), table_name='adjustments')
     op.drop_table('adjustments')
     op.drop_index('sync_requests_open_key', table_name='sync_requests', postgresql_where=sa.text('finished_at IS NULL'))
@@ -591,6 +611,7 @@ def downgrade() -> None:
     op.drop_index(op.f('snapshots_account_id_idx'), table_name='snapshots')
     op.drop_table('snapshots')
     op.drop_table('rejects')
+    op.drop_table('last_answers')
     op.drop_table('instruments')
     op.drop_index('alerts_standing_key', table_name='alerts', postgresql_where=sa.text('recovered_at IS NULL'))
     op.drop_table('alerts')
