@@ -20,7 +20,7 @@ from typing import Annotated
 
 import typer
 
-from position_pipeline import cli_alerts, cli_reading, cli_register, show
+from position_pipeline import cli_alerts, cli_reading, cli_register, show, show_syncs
 from position_pipeline import settings as settings_module
 from position_pipeline.cli_reading import Accounts, BadUse, Json, opened, progress
 
@@ -138,10 +138,10 @@ def sync(accounts: Accounts = None, json: Json = False) -> None:
             policy=connections.policy(settings),
         )
     if json:
-        show.print_json([show.sync_row(result) for result in results])
+        show.print_json([show_syncs.sync_row(result) for result in results])
     else:
-        show.syncs(show.console(), results)
-        show.say(errors, show.sync_errors(results), "red")
+        show_syncs.syncs(show.console(), results)
+        show.say(errors, show_syncs.sync_errors(results), "red")
     if any(not result.good for result in results):
         sys.exit(ALREADY_RUNNING if all(r.good or r.outcome == "already_running" for r in results) else 1)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from position_pipeline import settings as settings_module
-from position_pipeline import show
+from position_pipeline import show, show_lists
 from position_pipeline.accounting.model import Method
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def status(json: Json = False) -> None:
         return
     console = show.console()
     show.say(console, status_module.lines(found))
-    show.accounts(console, found["accounts"])
+    show_lists.accounts(console, found["accounts"])
 
 
 def accounts(
@@ -108,7 +108,7 @@ def accounts(
         for account, kind, method in wanted:
             store.set_cost_method(account, method, kind)
         rows = [show.with_age(row, settings.stale_after, datetime.now(UTC)) for row in store.read.accounts()]
-    shown(rows, show.accounts, json=json)
+    shown(rows, show_lists.accounts, json=json)
 
 
 def _method(text: str) -> tuple[str, str | None, Method]:
@@ -141,7 +141,7 @@ def positions(
             rows = [show.with_age(row, settings.stale_after, datetime.now(UTC)) for row in found]
         if not settings.calculate_realized_pnl:
             rows = [{**row, "realized_pnl": None, "realized_pnl_gross": None} for row in rows]
-    shown(rows, show.past_positions if then or known else show.positions, json=json)
+    shown(rows, show_lists.past_positions if then or known else show_lists.positions, json=json)
 
 
 def closes(accounts: Accounts = None, as_of: AsOf = None, known_at: KnownAt = None, json: Json = False) -> None:
@@ -149,7 +149,7 @@ def closes(accounts: Accounts = None, as_of: AsOf = None, known_at: KnownAt = No
     then, known = _moment(as_of, "--as-of"), _moment(known_at, "--known-at")
     with reading(accounts) as (_, store):
         rows = store.read.closes(accounts, as_of=then, known_at=known)
-    shown(rows, show.closes, json=json)
+    shown(rows, show_lists.closes, json=json)
 
 
 def _moment(text: str | None, option: str) -> datetime | None:
@@ -167,7 +167,7 @@ def executions(accounts: Accounts = None, json: Json = False) -> None:
     """Every fill, in its latest revision."""
     with reading(accounts) as (_, store):
         rows = store.read.executions(accounts)
-    shown(rows, show.executions, json=json)
+    shown(rows, show_lists.executions, json=json)
 
 
 def verify(accounts: Accounts = None, json: Json = False) -> None:

@@ -41,7 +41,7 @@ def breaks(
         return
     with reading(accounts) as (_, store):
         rows = [_with_age(row) for row in store.read.breaks(accounts, all_=all_)]
-    shown(rows, show.breaks, json=json)
+    shown(rows, show_register.breaks, json=json)
 
 
 @breaks_app.command("show")

@@ -14,7 +14,7 @@ from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from position_pipeline import connections, show
+from position_pipeline import connections, show_syncs
 from position_pipeline.store import DatabaseUnavailable
 from position_pipeline.sync import sync
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from position_pipeline.settings import Settings
     from position_pipeline.store import Store
     from position_pipeline.store.streaming import Request
-    from position_pipeline.sync import SyncResult
+    from position_pipeline.sync_results import SyncResult
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ class Healing(Errands):
         nothing = bool(settings.default_accounts) and not wanted
         results = [] if nothing else _sync(store, settings, [broker], wanted, "reconnect")
         if not all(result.good for result in results) or self._losses != losses:
-            for said in show.sync_errors(results):
+            for said in show_syncs.sync_errors(results):
                 log.warning("%s: not healed yet: %s", self._name, said)
             return False
         if self._healed != losses:
@@ -230,7 +230,7 @@ class Requests(Errands):
             store.streaming.finish_sync(request, "failed", [failed])
             return
         outcome = max((result.outcome for result in results), key=SEVERITY.index, default="unchanged")
-        store.streaming.finish_sync(request, outcome, [show.sync_row(result) for result in results])
+        store.streaming.finish_sync(request, outcome, [show_syncs.sync_row(result) for result in results])
 
 
 class Holdings:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from position_pipeline.show import age, counted, moment, money, number, quantity, say, some, table, worth
+from position_pipeline.show import age, counted, moment, money, number, quantity, say, some, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,36 @@ if TYPE_CHECKING:
 
     from position_pipeline.show import Column, Row
     from position_pipeline.store import Accepted
+
+
+def breaks(where: Console, rows: Sequence[Row]) -> None:
+    columns: list[Column] = [
+        ("Id", "word", lambda row: row["id"]),
+        ("Account", "word", lambda row: row["account"]),
+        ("Symbol", "word", lambda row: row["symbol"] or "--"),
+        ("Class", "word", lambda row: row["class"]),
+        *([("Status", "word", _standing)] if any(_standing(row) != "open" for row in rows) else []),
+        ("Book", "number", lambda row: quantity(row["book_quantity"])),
+        ("Broker", "number", lambda row: quantity(row["broker_quantity"])),
+        ("Worth", "spare number", worth),
+        ("Since (UTC)", "time", lambda row: moment(row["first_seen_at"])),
+    ]
+    table(where, "Breaks", columns, rows, "No open breaks. When each account was last read: position-pipeline status")
+    for row in rows:
+        named = f"{row['id']} {row['symbol'] or row['account']}"
+        say(where, [f"{named}: {' '.join(filter(None, (row['evidence'], row['proposal'])))}"])
+    if any(row["can_be_accepted"] for row in rows):
+        say(where, ["position-pipeline breaks show ID tells all of one; breaks accept ID carries its proposal out."])
+
+
+def _standing(row: Row) -> str:
+    """What has become of a break; an adopted one is open while both sides hold the same."""
+    return f"{row['status']}, adopted" if row["status"] == "open" and row["adopted"] else str(row["status"])
+
+
+def worth(row: Row) -> str:
+    """What a difference is worth, with its currency."""
+    return "--" if row["impact"] is None else f"{money(row['impact'])} {row['impact_currency']}"
 
 
 def one_break(row: Row) -> list[str]:

@@ -37,7 +37,11 @@ PAUSE = 0.1
 
 
 def end_with_parent() -> None:
-    """Where the parent is killed, with no chance to stop us, Linux tells us to end. Stays through `exec`."""
+    """Where the parent is killed, with no chance to stop us, Linux tells us to end, by a signal that a parent may have had us ignore.
+
+    Both stay through `exec`.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 

@@ -16,7 +16,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from position_pipeline import show
+from position_pipeline import show, show_lists, show_register
 from position_pipeline.simulator import Simulator, default_scenario
 from position_pipeline_tests.command_line import CommandLine
 from position_pipeline_tests.conftest import _database
@@ -141,7 +141,7 @@ def test_one_is_no_plural():
 
 def test_in_a_pipe_a_table_is_complete_however_wide():
     rows = [position(symbol="X" * 300), position(quantity=Decimal("1E+30"))]
-    text = "\n".join(drawn(show.positions, rows))
+    text = "\n".join(drawn(show_lists.positions, rows))
     assert "X" * 300 in text
     assert "1" + "0" * 30 in text
     assert "39.2105" in text
@@ -154,7 +154,7 @@ def test_numbers_are_never_cut_and_end_in_line(width):
     rows = [
         position(symbol=f"SYMBOL{number}", quantity=Decimal(10) ** number, broker_quantity=Decimal(10) ** number) for number in range(10)
     ]
-    lines = drawn(show.positions, rows, width)
+    lines = drawn(show_lists.positions, rows, width)
     ends = {re.search(rf" {10**number} ", line).end() for number, line in enumerate(lines[3:13])}
     assert len(ends) == 1
     assert max(cell_len(line.rstrip()) for line in lines) <= width
@@ -164,35 +164,35 @@ def test_numbers_are_never_cut_and_end_in_line(width):
 def test_where_the_room_is_short_the_less_important_columns_go():
     agreeing = [position(quantity=Decimal(5), broker_quantity=Decimal(5))]
     differing = [position(quantity=Decimal(5), broker_quantity=Decimal(7))]
-    assert "Broker" not in drawn(show.positions, agreeing, 72)[1]
-    narrow = drawn(show.positions, differing, 72)
+    assert "Broker" not in drawn(show_lists.positions, agreeing, 72)[1]
+    narrow = drawn(show_lists.positions, differing, 72)
     assert "Broker" in narrow[1]
     assert "≠ 7" in narrow[3]
     assert "Average" not in narrow[1]
-    assert "Average" in drawn(show.positions, agreeing, 200)[1]
+    assert "Average" in drawn(show_lists.positions, agreeing, 200)[1]
 
 
 def test_a_terminal_that_is_far_too_narrow_still_gets_every_digit():
-    text = "".join(drawn(show.positions, [position()], 20))
+    text = "".join(drawn(show_lists.positions, [position()], 20))
     assert "0.123456789012345678" in text
     assert "1,234,567.89" in text
 
 
 def test_symbols_and_messages_are_shown_as_they_are():
     """Brackets are markup to rich, and colons are pictures."""
-    text = "\n".join(drawn(show.positions, [position(symbol="[red]A[/red] :smile:", sync_error="[bold]no[/bold] price")]))
+    text = "\n".join(drawn(show_lists.positions, [position(symbol="[red]A[/red] :smile:", sync_error="[bold]no[/bold] price")]))
     assert "[red]A[/red] :smile:" in text
     assert "[bold]no[/bold] price" in text
 
 
 def test_what_is_not_known_is_two_dashes():
     nothing = dict.fromkeys(("average_price", "market_price", "market_value", "unrealized_pnl", "broker_quantity"))
-    assert drawn(show.positions, [position(**nothing)])[3].split().count("--") == 5
+    assert drawn(show_lists.positions, [position(**nothing)])[3].split().count("--") == 5
 
 
 def test_a_symbol_that_could_not_be_read_says_so_below_the_table():
     lines = drawn(
-        show.positions, [position(symbol="KO", sync_error="row 3 has one field too few", age_seconds=7300, stale=True), position()]
+        show_lists.positions, [position(symbol="KO", sync_error="row 3 has one field too few", age_seconds=7300, stale=True), position()]
     )
     assert "Synced: U1000001 3 s ago" in lines
     assert "U1000001 KO: last read 2 h ago (stale); row 3 has one field too few" in lines
@@ -203,11 +203,13 @@ def test_closes_of_unknown_basis_are_named_with_what_to_do():
         "closed_at": NOW, "account": "U1", "symbol": "MSTR", "quantity": Decimal(1), "entry_price": None, "exit_price": Decimal(300),
         "gross_pnl": None, "opening_commission": None, "closing_commission": Decimal(1), "net_pnl": None, "currency": "USD", "method": "fifo",
     }  # fmt: skip
-    last = drawn(show.closes, [close])[-1]
+    last = drawn(show_lists.closes, [close])[-1]
     assert last == "The cost of 1 close is not known (--), so it is in no total. Give the opening lots: position-pipeline import --help"
 
 
-@pytest.mark.parametrize("table", [show.accounts, show.positions, show.closes, show.executions, show.breaks])
+@pytest.mark.parametrize(
+    "table", [show_lists.accounts, show_lists.positions, show_lists.closes, show_lists.executions, show_register.breaks]
+)
 def test_nothing_is_said_in_a_sentence(table):
     (line,) = drawn(table, [])
     assert re.fullmatch(r"[A-Z].+[.a-z]", line)

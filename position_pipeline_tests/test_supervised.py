@@ -71,7 +71,8 @@ def test_one_that_does_not_end_is_ended_by_the_next(lock):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel tells nobody")
 def test_it_ends_when_whoever_started_it_is_killed(lock):
-    starter = f"import subprocess, sys; subprocess.run([*{MODULE!r}, {str(lock)!r}, '0', '-c', {SAYS!r}])"
+    deaf = "import signal, subprocess, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    starter = f"{deaf} subprocess.run([*{MODULE!r}, {str(lock)!r}, '0', '-c', {SAYS!r}])"
     with running(sys.executable, "-c", starter) as parent:
         assert said(parent) == lock.read_text() != str(parent.pid)
         parent.kill()

@@ -23,7 +23,8 @@ from position_pipeline.brokers.ibkr import IbkrBroker
 from position_pipeline.listener_hearing import Health
 from position_pipeline.simulator import Account, Instrument, Opening, Scenario, Simulator, default_scenario
 from position_pipeline.store import DatabaseUnavailable, Store, syncing
-from position_pipeline.sync import SyncPass, shared_out, sync
+from position_pipeline.sync import shared_out, sync
+from position_pipeline.sync_pass import SyncPass
 from position_pipeline_tests.scenarios import (
     AAPL,
     ACCOUNT,

@@ -102,8 +102,9 @@ class Recent:
     instruments and of their underlyings matter. `corrected` are pairs (earlier revision, latest revision) of those that were corrected or
     busted. `actions` are known from the statements of other accounts. `elsewhere` are differences (broker less book) of the same
     instruments in other accounts of the same broker, as (account, difference): those that are open, and those that ended as a transfer in
-    the last days, because the two accounts of a transfer are looked at one after the other. `values` are the account's totals in the last proven snapshot before this one, which was taken at
-    `proven_before`. `prices` are last known prices of instruments that neither side holds, such as the underlying of an option.
+    the last days, because the two accounts of a transfer are looked at one after the other.
+    `values` are the account's totals in the last proven snapshot before this one, which was taken at `proven_before`. `prices` are last
+    known prices of instruments that neither side holds, such as the underlying of an option.
     """
 
     fills: tuple[Fill, ...] = ()

@@ -12,7 +12,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from position_pipeline.accounting.causes.scene import COST_SHARE, about, money
+from position_pipeline.accounting.causes.figures import COST_SHARE, about, money
 from position_pipeline.accounting.exact import exact, plain
 from position_pipeline.accounting.impacts import in_base
 from position_pipeline.accounting.model import Break, BreakClass, Subject

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from position_pipeline.accounting.causes import CAUSES
 from position_pipeline.accounting.causes.expiries import closing_of
-from position_pipeline.accounting.causes.scene import CLOCKS, Difference, Scene, Verdict, implied_price, money, signed
+from position_pipeline.accounting.causes.figures import implied_price, money, signed
+from position_pipeline.accounting.causes.scene import CLOCKS, Difference, Scene, Verdict
 from position_pipeline.accounting.causes.trades import IMPORT
 from position_pipeline.accounting.exact import ZERO, plain
 from position_pipeline.accounting.impacts import impact_of

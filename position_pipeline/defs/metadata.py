@@ -18,7 +18,7 @@ from position_pipeline.accounting.exact import plain
 from position_pipeline.defs.session import SyncSession
 from position_pipeline.defs.verdicts import Verdict, named, reason_of, status_of
 from position_pipeline.store.schema import metadata as tables
-from position_pipeline.sync import AccountPass, SyncResult
+from position_pipeline.sync_results import AccountPass, SyncResult
 
 Row = Mapping[str, Any]
 Metadata = dict[str, Any]

@@ -9,10 +9,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
-from position_pipeline import connections, show
+from position_pipeline import connections, show_syncs
 from position_pipeline.store import DatabaseUnavailable, WrongRevision
 from position_pipeline.store.embedded import EmbeddedServerError
-from position_pipeline.sync import SyncPass, shared_out
+from position_pipeline.sync import shared_out
+from position_pipeline.sync_pass import SyncPass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from position_pipeline.settings import Settings
     from position_pipeline.store import Store
     from position_pipeline.store.streaming import Request
-    from position_pipeline.sync import AccountPass, SyncResult
+    from position_pipeline.sync_results import AccountPass, SyncResult
 
 EXPECTED = (connections.NoBroker, DatabaseUnavailable, WrongRevision, EmbeddedServerError)
 """What can be wrong around a run; each has a text for the person who reads it."""
@@ -138,7 +139,7 @@ class SyncSession:
     def _finish(self, request: Request, results: Sequence[SyncResult]) -> None:
         mine = [result for result in results if request.account in (None, result.account)]
         outcome = min((result.outcome for result in mine), key=WORST_FIRST.index, default="failed")
-        self.store.streaming.finish_sync(request, outcome, [show.sync_row(result) for result in mine])
+        self.store.streaming.finish_sync(request, outcome, [show_syncs.sync_row(result) for result in mine])
 
     def _begin(self, broker: Broker, accounts: Sequence[str]) -> SyncPass:
         settings = self._settings

@@ -17,7 +17,7 @@ from position_pipeline.verify import sentence
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from position_pipeline.sync import AccountPass
+    from position_pipeline.sync_results import AccountPass
     from position_pipeline.verify import Verified
 
 Row = dict[str, Any]

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Self
 from psycopg2.extras import Json
 
 from position_pipeline.accounting.circumstances import Policy
-from position_pipeline.store import book, queries, rebuilding, reconciling, register, reversing, syncing, withdrawing
+from position_pipeline.store import book, queries, rebuilding, reconciling, recording, register, reversing, syncing, withdrawing
 from position_pipeline.store.accepting import Accepted, Decisions, NotPossible
 from position_pipeline.store.alerting import Alerting
-from position_pipeline.store.book import Change, Recorded
+from position_pipeline.store.book import Change
 from position_pipeline.store.bulk import Delivery
 from position_pipeline.store.bulk_keys import checked_at_the_end
 from position_pipeline.store.claims import Claims
@@ -25,8 +25,11 @@ from position_pipeline.store.housekeeping import Housekeeping
 from position_pipeline.store.migrate import WrongRevision, require_revision, upgrade
 from position_pipeline.store.reading import Reading
 from position_pipeline.store.reconciling import Reconciled, joined
+from position_pipeline.store.recording import Recorded
+from position_pipeline.store.refusals import reject_id
 from position_pipeline.store.riding import RidingConnection
 from position_pipeline.store.streaming import Streaming
+from position_pipeline.store.turns import lock_account
 from position_pipeline.store.verification import Verification
 
 if TYPE_CHECKING:
@@ -137,7 +140,7 @@ class Store:
         What the book said until now stays on record as superseded.
         """
         with self._connection.transaction():
-            at = book.lock_account(self._connection, account)
+            at = lock_account(self._connection, account)
             known = self._connection.one(queries.load("book")["account"], {"account": account})
             if known is None:
                 raise LookupError(f"account {account} is not known")
@@ -166,7 +169,7 @@ class Store:
     ) -> Recorded:
         """Store fills and adjustments of one account and book them, all or nothing. Doing it again changes nothing."""
         with self._connection.transaction():
-            recorded = book.record(self._connection, account, fills, adjustments, instruments)
+            recorded = recording.record(self._connection, account, fills, adjustments, instruments)
             if recorded.fills or recorded.adjustments:
                 withdrawing.doubt(self._connection, account, [*fills, *adjustments])
                 recorded = withdrawing.told_apart(self._connection, account, recorded)
@@ -181,7 +184,7 @@ class Store:
         LookupError names the ids that are not known, and then nothing is done; one that was taken back before stays as it was.
         """
         with self._connection.transaction():
-            at = book.lock_account(self._connection, account)
+            at = lock_account(self._connection, account)
             changes = reversing.reverse(self._connection, account, ids, by=by, why=why, at=at)
             if changes:
                 self._notify(account, 0, len(changes))
@@ -237,7 +240,7 @@ class Store:
 
     def save_rejects(self, refused: Sequence[tuple[str, str, str]], source: str) -> int:
         """Keep what could not be taken, as (account, symbol, reason); how many of them are new."""
-        found = {book.reject_id(*row): row for row in refused}
+        found = {reject_id(*row): row for row in refused}
         values = [(digest, *row, source) for digest, row in found.items()]
         return len(self._connection.many(queries.load("book")["add_rejects"], values, fetch=True))
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from psycopg2.extras import Json
 
 from position_pipeline.accounting.exact import plain, total
-from position_pipeline.store import book, proposals, queries, register, reversing
+from position_pipeline.store import proposals, queries, recording, register, reversing
+from position_pipeline.store.turns import lock_account
 from position_pipeline.store.withdrawing import another_id
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Decisions:
         found = [row for row in self._connection.rows(SQL["of_id"], {"id": id_}) if row["id"] == id_]
         if not found:
             raise LookupError(id_)
-        at = book.lock_account(self._connection, found[0]["account"])
+        at = lock_account(self._connection, found[0]["account"])
         values = {"account": found[0]["account"], "id": id_, "cause": found[0]["cause"]}
         group = self._connection.rows(SQL["of_cause"], values)
         if all(row["id"] != id_ for row in group):
@@ -103,7 +104,7 @@ class Decisions:
             reversing.reverse(self._connection, account, adopted, by=by, why="Another explanation was accepted in its place.", at=at)
         signed = [replace(entry, evidence=f"{entry.evidence} Accepted by {by}{f': {why}' if why else '.'}".strip()) for entry in entries]
         signed = another_id(self._connection, account, signed)
-        recorded = book.record(self._connection, account, (), signed, ())
+        recorded = recording.record(self._connection, account, (), signed, ())
         if recorded.refused:
             raise NotPossible(f"The book does not take it: {'; '.join(f'{symbol}: {reason}' for symbol, reason in recorded.refused)}")
         self._prove(account, group, held)

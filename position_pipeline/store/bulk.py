@@ -1,4 +1,4 @@
-"""Recording very many fills of an account in one transaction: the same rows as `book.record` writes, several times as fast.
+"""Recording very many fills of an account in one transaction: the same rows as `recording.record` writes, several times as fast.
 
     with Delivery.opened(connection) as delivery:     # the caller holds the transaction
         for account, fills, instruments in batches:
@@ -25,12 +25,18 @@ from position_pipeline.accounting.booking import order_key
 from position_pipeline.accounting.exact import ZERO
 from position_pipeline.accounting.reconciliation import NOT_BOOKED
 from position_pipeline.store import book, bulk_text, checkpoints, queries, rows, withdrawing
-from position_pipeline.store.book import Change, Recorded
+from position_pipeline.store.arriving import sifted_out, store_adjustments, store_fills
+from position_pipeline.store.book import Change
 from position_pipeline.store.bulk_arrivals import Seen, is_plainly_sound, parted
 from position_pipeline.store.bulk_kernel import fold_sorted
 from position_pipeline.store.bulk_text import Lines
 from position_pipeline.store.bulk_writer import Writer
+from position_pipeline.store.histories import flat_positions, linked_with
+from position_pipeline.store.instruments import add_instruments, described
 from position_pipeline.store.pages import Pages
+from position_pipeline.store.recording import Recorded
+from position_pipeline.store.refusals import by_symbol
+from position_pipeline.store.turns import lock_account
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -38,8 +44,8 @@ if TYPE_CHECKING:
     from position_pipeline.accounting.arrivals import Conflict
     from position_pipeline.accounting.booking import Booked
     from position_pipeline.accounting.model import Adjustment, Entry, Fill, Instrument, Position
-    from position_pipeline.store.book import Refused
     from position_pipeline.store.connection import Connection, Row
+    from position_pipeline.store.refusals import Refused
 
 BATCH = 20_000
 """Fills that are best given at a time."""
@@ -113,7 +119,7 @@ class _Account:
 
     def __init__(self, connection: Connection, writer: Writer, account: str) -> None:
         self._connection, self._account = connection, account
-        self._at = book.lock_account(connection, account)
+        self._at = lock_account(connection, account)
         self._writer = writer
         self._has_history = bool(connection.one(BULK["has_history"], {"account": account}))
         self._seen = Seen()
@@ -144,14 +150,14 @@ class _Account:
 
     def history(self, instruments: Iterable[str]) -> dict[str, tuple[Entry, ...]]:
         self._writer.wait()
-        known = book.described(self._connection, book._linked(self._connection, self._account, frozenset(instruments)))  # noqa: SLF001
+        known = described(self._connection, linked_with(self._connection, self._account, frozenset(instruments)))
         found = Pages(self._connection, self._account, known).histories(dict.fromkeys(known))
         self._set_aside({id_ for id_, entries in found.items() if entries})
         return found
 
     def adjust(self, adjustments: Sequence[Adjustment]) -> None:
         self._writer.wait()
-        new, differing = book._store_adjustments(self._connection, self._account, adjustments, self._at)  # noqa: SLF001
+        new, differing = store_adjustments(self._connection, self._account, adjustments, self._at)
         self._adjusted |= {entry.id: entry.instrument for entry in new}
         self._conflicts += differing
         self._set_aside({entry.instrument for entry in new})
@@ -164,7 +170,7 @@ class _Account:
         changes = self._replay()
         changes |= self._write_positions()
         conflicts = [(conflict.entry.instrument, conflict.reason) for conflict in self._conflicts]
-        refused = (*book.by_symbol(self._connection, [*conflicts, *self._refused]), *self._not_booked)
+        refused = (*by_symbol(self._connection, [*conflicts, *self._refused]), *self._not_booked)
         withdrawing.doubt_all(self._connection, self._account, changes.keys() | self._adjusted.values())
         recorded = Recorded(self._new, self._completed, len(self._adjusted), changes, refused)
         return withdrawing.told_apart(self._connection, self._account, recorded)
@@ -175,7 +181,7 @@ class _Account:
         """The fills that are not wrong by themselves."""
         if all(map(is_plainly_sound, fills)):
             return fills
-        good, bad = book._sifted_out(fills)  # noqa: SLF001  one rule for both ways
+        good, bad = sifted_out(fills)
         self._refused += bad
         return good
 
@@ -185,11 +191,11 @@ class _Account:
         if not new and not instruments:
             return
         self._writer.wait()
-        book.add_instruments(self._connection, instruments)
-        pages = Pages(self._connection, self._account, book.described(self._connection, new))
+        add_instruments(self._connection, instruments)
+        pages = Pages(self._connection, self._account, described(self._connection, new))
         pages.load()
         self._instruments |= pages.instruments
-        self._flat |= book.flat_positions(self._connection, self._account, pages.instruments.values())
+        self._flat |= flat_positions(self._connection, self._account, pages.instruments.values())
         self._before |= {id_: pages.positions.get(id_) for id_ in new}
         self._revisions |= {id_: revision for id_, revision in pages.revisions.items() if revision != 1}
         self._kept |= checkpoints.allowed(self._connection, self._account, new)
@@ -206,7 +212,7 @@ class _Account:
         if not doubtful:
             return sure, ()
         self._writer.wait()
-        arrivals = book._store_fills(self._connection, self._account, doubtful, self._at)  # noqa: SLF001
+        arrivals = store_fills(self._connection, self._account, doubtful, self._at)
         self._completed += len(arrivals.completed)
         self._conflicts += arrivals.conflicts
         self._set_aside(self._booked(arrivals.rebook))
@@ -272,14 +278,14 @@ class _Account:
         """Book the whole histories of what was set aside, as `book` does for a late fill."""
         if not self._aside:
             return {}
-        linked = book._linked(self._connection, self._account, frozenset(self._aside))  # noqa: SLF001
+        linked = linked_with(self._connection, self._account, frozenset(self._aside))
         self._set_aside(set(linked))
         values = {"account": self._account, "instruments": sorted(linked), "at": self._at}
         for statement in ("take_back_closes", "take_back_events"):
             self._connection.execute(BULK[statement], values)
         changes: dict[str, Change] = {}
         for some in _groups(self._connection.rows(BULK["sizes"], values)):
-            changed, refused = book._book(self._connection, self._account, (), some, self._at)  # noqa: SLF001
+            changed, refused = book.book_entries(self._connection, self._account, (), some, self._at)
             changes |= changed
             self._not_booked += refused
         return changes

@@ -10,7 +10,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from position_pipeline.accounting.causes.scene import COST_SHARE
+from position_pipeline.accounting.causes.figures import COST_SHARE
 from position_pipeline.accounting.circumstances import BookSide
 from position_pipeline.accounting.costs import cost_break
 from position_pipeline.accounting.exact import ZERO

@@ -1,6 +1,6 @@
 """One connection to PostgreSQL: its session settings, its transactions, and how to write many rows.
 
-Belongs here: psycopg2. Does not belong here: what is written (book.py, syncing.py) or read (reading.py).
+Belongs here: psycopg2. Does not belong here: what is written (recording.py, syncing.py) or read (reading.py).
 """
 
 from __future__ import annotations

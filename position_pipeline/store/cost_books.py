@@ -16,7 +16,9 @@ from psycopg2.extras import Json
 from position_pipeline.accounting.costs import cost_break
 from position_pipeline.accounting.exact import plain
 from position_pipeline.accounting.model import Method
-from position_pipeline.store import book, queries
+from position_pipeline.store import queries
+from position_pipeline.store.histories import flat_positions, fold_histories
+from position_pipeline.store.instruments import described
 from position_pipeline.store.pages import Pages
 from position_pipeline.store.rebuilding import groups
 
@@ -59,8 +61,8 @@ def completed(connection: Connection, snapshot: Snapshot, side: BookSide, holdin
 def _cost_by(connection: Connection, account: str, instrument: str, method: Method) -> Mapping[Method, Decimal]:
     """The cost of what is open, folded by a method from the first entry on; empty where it is not known."""
     linked = (group for group in groups(connection, account) if instrument in group)
-    group = book.described(connection, chain.from_iterable(linked))
-    flat = {id_: replace(each, method=method) for id_, each in book.flat_positions(connection, account, group.values()).items()}
-    folded = book.fold_histories(Pages(connection, account, group).histories(dict.fromkeys(group)), flat)
+    group = described(connection, chain.from_iterable(linked))
+    flat = {id_: replace(each, method=method) for id_, each in flat_positions(connection, account, group.values()).items()}
+    folded = fold_histories(Pages(connection, account, group).histories(dict.fromkeys(group)), flat)
     cost = next((each.position.cost for each in folded if each.position.instrument == instrument), None)
     return {} if cost is None else {method: cost}

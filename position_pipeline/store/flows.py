@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from position_pipeline.accounting.invariants import cash_flow_of
 from position_pipeline.accounting.results import Booked
 from position_pipeline.store import queries, rows
-from position_pipeline.store.book import id_of
+from position_pipeline.store.histories import id_of
 from position_pipeline.store.rebuilding import groups, rebuilt, stored
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 from position_pipeline.accounting.booking import fold, in_order, order_key
 from position_pipeline.accounting.reconciliation import NOT_BOOKED
 from position_pipeline.store import queries, rows
-from position_pipeline.store.book import described, flat_positions, fold_histories, id_of
 from position_pipeline.store.checkpoints import ALWAYS, allowed
+from position_pipeline.store.histories import flat_positions, fold_histories, id_of
+from position_pipeline.store.instruments import described
 from position_pipeline.store.pages import Pages, revisions_of
 
 if TYPE_CHECKING:

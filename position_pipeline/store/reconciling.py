@@ -17,8 +17,11 @@ from position_pipeline.accounting.arrivals import STATEMENT_SOURCES
 from position_pipeline.accounting.exact import ZERO
 from position_pipeline.accounting.model import Break, BreakClass, Subject
 from position_pipeline.accounting.reconciliation import CLOCKS, reconcile
-from position_pipeline.store import agreeing, book, comparing, cost_books, queries, recent, register, syncing
+from position_pipeline.store import agreeing, book, comparing, cost_books, queries, recent, recording, register, syncing
+from position_pipeline.store.instruments import described
 from position_pipeline.store.marking import mark, names_of
+from position_pipeline.store.recording import Recorded
+from position_pipeline.store.turns import lock_account
 from position_pipeline.store.withdrawing import OURSELVES, another_id, is_doubted, withdraw_contradicted, withdraw_doubted, withdraw_idle
 
 if TYPE_CHECKING:
@@ -77,7 +80,7 @@ def reconcile_account(
     `listed` are the ids of the fills that came with the snapshot: at first contact one of that minute that is not listed is after it.
     None: nothing was listed, and the times decide.
     """
-    at = book.lock_account(connection, snapshot.account)
+    at = lock_account(connection, snapshot.account)
     kinds = {instrument.id: instrument for instrument in instruments}
     snapshot = comparing.positions_only(snapshot, kinds)
     held = frozenset(holding.instrument for holding in snapshot.holdings if holding.quantity)
@@ -130,7 +133,7 @@ def _unmet(connection: Connection, snapshot: Snapshot, sides: Mapping[str, Row],
     met = {instrument for instrument, side in sides.items() if side["broker_quantity"] is not None}
     unread, known = set(row["symbols"]), set(row["unread"])
     held = {h.instrument for h in snapshot.holdings} | set(sides)
-    kinds = {**book.described(connection, held - met), **kinds}
+    kinds = {**described(connection, held - met), **kinds}
     return frozenset(i for i in held - met if i in known or not unread.isdisjoint(names_of(i, kinds[i].symbol)))
 
 
@@ -160,7 +163,7 @@ class _CloserLook:
         before = recent.answer_before(connection, snapshot)
         verdict, back = self._fresh(self._verdict(sides, standing, before, policy, first=first, unmet=unmet), standing, before)
         booked = (
-            book.record(connection, self.account, (), verdict.adjustments, self.instruments) if verdict.adjustments else book.Recorded()
+            recording.record(connection, self.account, (), verdict.adjustments, self.instruments) if verdict.adjustments else Recorded()
         )
         if self._make_room(verdict, sides) or booked.changes:
             sides = comparing.read_sides(connection, self.account)
@@ -183,7 +186,7 @@ class _CloserLook:
         differing = comparing.differing(self.snapshot, sides)
         concerned = differing | {row["instrument"] for row in standing if row["instrument"] is not None}
         concerned.update(recent.related(self.connection, concerned))
-        kinds = {**book.described(self.connection, concerned | self.snapshot.unread), **{i.id: i for i in self.instruments}}
+        kinds = {**described(self.connection, concerned | self.snapshot.unread), **{i.id: i for i in self.instruments}}
         past = recent.load(self.connection, self.snapshot, sorted(concerned), standing, before)
         ours = self._book(sides, to_the_ground=first or bool(unmet))
         past = replace(past, standing=tuple(self._as_it_is(each, ours) for each in past.standing))

@@ -20,7 +20,8 @@ from position_pipeline.accounting.circumstances import Standing
 from position_pipeline.accounting.exact import EXACT, plain
 from position_pipeline.accounting.model import AccountValue, AdjustmentKind, Break, BreakClass, Holding, SnapshotStatus, Subject
 from position_pipeline.accounting.reconciliation import CLOCKS
-from position_pipeline.store import book, proposals, queries
+from position_pipeline.store import proposals, queries
+from position_pipeline.store.turns import lock_account
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -267,6 +268,6 @@ def settle(connection: Connection, account: str, entries: Iterable[Entry], chang
     concerned = sorted({*last, *changed})
     row = connection.one(SQL["is_open"], {"account": account, "instruments": concerned}) if concerned else None
     if row and row["is_open"]:
-        at = book.lock_account(connection, account)
+        at = lock_account(connection, account)
         values = {"account": account, "instruments": list(last), "last": list(last.values()), "clocks": CLOCKS}
         resolve(connection, tuple(row["id"] for row in connection.rows(SQL["settled"], values)), at, "An entry explains it.")

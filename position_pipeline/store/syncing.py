@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from psycopg2.errors import DeadlockDetected, LockNotAvailable
 from psycopg2.extras import Json
 
-from position_pipeline.store import book, queries
+from position_pipeline.store import queries
+from position_pipeline.store.instruments import add_instruments
 from position_pipeline.store.prints import prints_of
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def keep_answer(
 ) -> Kept:
     """Store one answer, and of a proven one what it says otherwise than the last; with `may_wait` not one that repeats the last."""
     if not snapshot.proven:
-        book.add_instruments(connection, instruments)
+        add_instruments(connection, instruments)
         return Kept(_add(connection, snapshot, connection_name))
     prints = prints_of(snapshot, {instrument.id: instrument for instrument in instruments})
     last = connection.one(SQL["last_answer"], {"account": snapshot.account, "at": snapshot.taken_at})
@@ -97,7 +98,7 @@ def keep_answer(
         changed = prints.differing(bytes(last["prints"]))
     if may_wait and last is not None and changed == frozenset() and _repeats(snapshot, last, connection_name):
         return Kept(last["id"], last["id"], changed, repeats=True)
-    book.add_instruments(connection, [each for each in instruments if changed is None or each.id in changed])
+    add_instruments(connection, [each for each in instruments if changed is None or each.id in changed])
     id_ = _add(connection, snapshot, connection_name)
     if not _keep_prints(connection, snapshot.account, id_, prints, None if last is None else last["id"]):
         changed = None

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 
 from position_pipeline.accounting.exact import ZERO, plain
 from position_pipeline.accounting.inferred import idle
-from position_pipeline.store import book, queries, rows
+from position_pipeline.store import queries, rows
+from position_pipeline.store.histories import flat_positions, fold_histories, id_of
+from position_pipeline.store.instruments import described
 from position_pipeline.store.pages import Pages
 from position_pipeline.store.rebuilding import groups
+from position_pipeline.store.refusals import reject_id
 from position_pipeline.store.reversing import reverse
 
 if TYPE_CHECKING:
@@ -23,8 +26,9 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from position_pipeline.accounting.model import Adjustment, Entry
-    from position_pipeline.store.book import Change, Recorded
+    from position_pipeline.store.book import Change
     from position_pipeline.store.connection import Connection, Row
+    from position_pipeline.store.recording import Recorded
 
 SQL = queries.load("breaks")
 BOOK = queries.load("book")
@@ -75,7 +79,7 @@ def told_apart(connection: Connection, account: str, recorded: Recorded) -> Reco
         return recorded
     found = connection.rows(BOOK["waiting"], {"account": account})
     behind = {row["id"]: row["inferred"] for row in found}
-    inferred = {row: behind.get(book.reject_id(account, *row)) for row in recorded.refused}
+    inferred = {row: behind.get(reject_id(account, *row)) for row in recorded.refused}
     return replace(
         recorded,
         refused=tuple(row for row in recorded.refused if inferred[row] is None),
@@ -181,8 +185,8 @@ def _agree_without(connection: Connection, account: str, several: list[Adjustmen
 
 def _quantities_without(connection: Connection, account: str, instruments: Iterable[str], ids: Container[str]) -> dict[str, Decimal]:
     """What the book would hold of instruments that are linked, without some entries."""
-    group = book.described(connection, instruments)
+    group = described(connection, instruments)
     histories = Pages(connection, account, group).histories(dict.fromkeys(group))
-    without = {id_: tuple(entry for entry in history if book.id_of(entry) not in ids) for id_, history in histories.items()}
-    folded = book.fold_histories(without, book.flat_positions(connection, account, group.values()))
+    without = {id_: tuple(entry for entry in history if id_of(entry) not in ids) for id_, history in histories.items()}
+    folded = fold_histories(without, flat_positions(connection, account, group.values()))
     return {each.position.instrument: each.position.quantity for each in folded}

@@ -14,7 +14,7 @@ from position_pipeline.defs.verdicts import (
     quantities_match_broker,
     snapshot_is_complete,
 )
-from position_pipeline.sync import AccountPass
+from position_pipeline.sync_results import AccountPass
 
 AT = datetime(2026, 11, 20, 15, tzinfo=UTC)
 

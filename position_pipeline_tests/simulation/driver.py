@@ -18,7 +18,7 @@ from psycopg2.extras import RealDictCursor
 
 from position_pipeline.accounting.circumstances import Policy
 from position_pipeline.store import Store
-from position_pipeline.sync import SyncPass
+from position_pipeline.sync_pass import SyncPass
 from position_pipeline.verify import verify
 from position_pipeline_tests.simulation import checker
 from position_pipeline_tests.simulation.faults import UNPROVEN, UNTRUE, answer

@@ -19,7 +19,7 @@ from position_pipeline.accounting.model import AdjustmentKind, Method
 from position_pipeline.brokers import Capture
 from position_pipeline.store import Store, comparing, schema
 from position_pipeline.store.syncing import Kept
-from position_pipeline.sync import SyncPass, SyncResult
+from position_pipeline.sync_pass import SyncPass
 from position_pipeline_tests import conftest
 from position_pipeline_tests.scenarios import (
     AAPL,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from position_pipeline.accounting.model import Fill, Holding, Instrument, Snapshot
+    from position_pipeline.sync_results import SyncResult
 
 D = Decimal
 DAY = 24 * 3600

@@ -13,9 +13,9 @@ from position_pipeline.accounting.booking import fold, in_order
 from position_pipeline.accounting.faults import faults
 from position_pipeline.accounting.model import Fill, Instrument, Method, Position
 from position_pipeline.store import Store, bulk, bulk_text, queries
-from position_pipeline.store.book import BookBusy
 from position_pipeline.store.bulk_arrivals import Seen, is_plainly_sound
 from position_pipeline.store.bulk_kernel import fold_sorted
+from position_pipeline.store.turns import BookBusy
 from position_pipeline_tests.scenarios import AAPL, ACCOUNT, BTC, ES, EURUSD, EVERYTHING, KO, OTHER_ACCOUNT, SAP, buy, moment, sell
 from position_pipeline_tests.store.histories import history
 from position_pipeline_tests.store.tables import BELIEVED, TABLES, believed, listening, rows, versions
@@ -152,7 +152,7 @@ def test_nothing_is_superseded_that_nobody_has_seen(store):
 
 def test_fills_of_one_moment_that_two_batches_share_are_not_late(store, monkeypatch):
     twins(store)
-    monkeypatch.setattr(bulk.book, "_book", None)  # the slower way is not gone
+    monkeypatch.setattr(bulk.book, "book_entries", None)  # the slower way is not gone
     fills = [buy(AAPL, 1, 10, at=0, name="e2"), buy(AAPL, 2, 11, at=5, name="e9"), sell(AAPL, 1, 12, at=5, name="e10")]
     assert deliver(store, fills, at_a_time=2).changes[AAPL.id].after == 2
 

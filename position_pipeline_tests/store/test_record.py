@@ -611,11 +611,11 @@ def test_a_writer_that_is_killed_lets_the_next_one_in(book, database):
     """kill -9 in the middle of a transaction: nothing of it is there, and nobody waits for it."""
     program = dedent("""
         import sys, time
-        from position_pipeline.store import Store, book
+        from position_pipeline.store import Store, recording
         from position_pipeline_tests.scenarios import ACCOUNT, AAPL, EVERYTHING, buy
         store = Store(sys.argv[1])
         with store._connection.transaction():
-            book.record(store._connection, ACCOUNT, [buy(AAPL, 99, 100, name="lost")], [], EVERYTHING)
+            recording.record(store._connection, ACCOUNT, [buy(AAPL, 99, 100, name="lost")], [], EVERYTHING)
             print("written", flush=True)
             time.sleep(60)
     """)

@@ -15,7 +15,7 @@ import pytest
 from position_pipeline.accounting.circumstances import Policy
 from position_pipeline.accounting.model import AccountValue, AdjustmentKind
 from position_pipeline.store import NotPossible, Store, recent
-from position_pipeline.store.book import record
+from position_pipeline.store.recording import record
 from position_pipeline_tests.scenarios import (
     AAPL,
     ACCOUNT,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from position_pipeline.accounting.causes.endings import CLEAR, End, expiry_of, held_at, key_of, moneyness, word_of
 from position_pipeline.accounting.causes.expiries import next_opening_after
-from position_pipeline.accounting.causes.scene import Verdict, about, implied_price, money, signed
+from position_pipeline.accounting.causes.figures import about, implied_price, money, signed
+from position_pipeline.accounting.causes.scene import Verdict
 from position_pipeline.accounting.exact import ZERO, plain, ratio
 from position_pipeline.accounting.model import AdjustmentKind, BreakClass
 
@@ -103,9 +104,9 @@ def _signs_of_delivery(
 
 
 def _agreed_since(scene: Scene, ended: Sequence[End], shares: Instrument) -> Iterator[str]:
-    """Delivery comes by the next trading day: shares on which both sides agreed after that moved for another reason."""
+    """Delivery comes by the next trading day: shares on which both sides agreed after that, and not on the option, moved otherwise."""
     it = scene.differences.get(shares.id)
-    if it is not None and any(end.due and it.since >= next_opening_after(end.due, shares.currency) for end in ended):
+    if it is not None and any(end.due and end.it.since < next_opening_after(end.due, shares.currency) <= it.since for end in ended):
         yield f"both sides agreed on {shares.symbol} at {it.since:%Y-%m-%d %H:%M} UTC, when any delivery had come"
 
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from position_pipeline.accounting.causes.figures import CASH_LEAST, COST_SHARE, alike, cost_before, cost_of, money
 from position_pipeline.accounting.causes.ratios import Ratio, made, simple, whole_units
-from position_pipeline.accounting.causes.scene import CASH_LEAST, COST_SHARE, Difference, Verdict, alike, cost_before, cost_of, money
+from position_pipeline.accounting.causes.scene import Difference, Verdict
 from position_pipeline.accounting.causes.splits import in_cash, paid_for_fraction
 from position_pipeline.accounting.exact import ZERO, plain, ratio
 from position_pipeline.accounting.model import AdjustmentKind, BreakClass

@@ -33,7 +33,8 @@ from position_pipeline.accounting.causes.endings import (
     word_of,
 )
 from position_pipeline.accounting.causes.expiries import next_opening_after
-from position_pipeline.accounting.causes.scene import CASH_LEAST, Verdict, about, money, signed
+from position_pipeline.accounting.causes.figures import CASH_LEAST, about, money, signed
+from position_pipeline.accounting.causes.scene import Verdict
 from position_pipeline.accounting.exact import ZERO, plain, ratio
 from position_pipeline.accounting.model import AdjustmentKind, BreakClass
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from position_pipeline.accounting.causes.figures import COST_SHARE, about, alike, cost_before, cost_of, money
 from position_pipeline.accounting.causes.ratios import Ratio, made, simple, whole_units
-from position_pipeline.accounting.causes.scene import COST_SHARE, TICK, Verdict, about, alike, cost_before, cost_of, money
+from position_pipeline.accounting.causes.scene import TICK, Verdict
 from position_pipeline.accounting.exact import ZERO, plain, ratio
 from position_pipeline.accounting.model import AdjustmentKind, BreakClass
 

@@ -10,20 +10,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from position_pipeline.accounting.arrivals import STATEMENT_SOURCES
-from position_pipeline.accounting.causes.scene import (
-    CASH_LEAST,
-    CASH_SHARE,
-    FUTURES,
-    OPTIONS,
-    TICK,
-    Verdict,
-    about,
-    alike,
-    cash_of_fill,
-    implied_price,
-    money,
-    signed,
-)
+from position_pipeline.accounting.causes.figures import CASH_LEAST, CASH_SHARE, about, alike, cash_of_fill, implied_price, money, signed
+from position_pipeline.accounting.causes.scene import FUTURES, OPTIONS, TICK, Verdict
 from position_pipeline.accounting.exact import ZERO, plain, ratio
 from position_pipeline.accounting.model import AdjustmentKind, BreakClass, Fill, Side
 

@@ -14,8 +14,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from position_pipeline.accounting.causes.expiries import closing_of
+from position_pipeline.accounting.causes.figures import CASH_LEAST, alike, cash_of_fill, implied_price, money, signed
 from position_pipeline.accounting.causes.ratios import simple
-from position_pipeline.accounting.causes.scene import CASH_LEAST, TICK, Verdict, alike, cash_of_fill, implied_price, money, signed
+from position_pipeline.accounting.causes.scene import TICK, Verdict
 from position_pipeline.accounting.causes.splits import is_clear, moved_inversely, price_rise
 from position_pipeline.accounting.exact import ZERO, plain, ratio
 from position_pipeline.accounting.model import AdjustmentKind, BreakClass, Side
