@@ -1,7 +1,9 @@
 """A day of trading at five-minute syncs, compressed: does anything grow that should not?
 
 A listener as it runs in life hears fills while a second process syncs 288 times, as the schedule does in a day; every twelfth time the
-listener is asked for the sync too. Memory, file handles and database connections of both are read after a warm-up and at the end.
+listener is asked for the sync too. Then the broker's night comes: it drops everybody, and its list of executions begins anew. Memory, file
+handles and database connections of both are read at the end of that day and at the end of the next. A day's list of executions is in memory
+while it is read, some kilobytes each, so that within a day memory follows the fills; what is left of them a day later would be growth.
 
 Then follows a day on which nothing happens: 288 runs of `position_sync` with their checks in Dagster, which are made to look five minutes
 apart, and housekeeping every three hours, as in life. Six such hours went before: the last three hours' runs are all kept, and when the day
@@ -25,6 +27,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +44,7 @@ if TYPE_CHECKING:
 SYNCS = 288
 ACCOUNT = "U2000001"
 SYMBOLS = tuple(f"S{number:05d}" for number in range(20))
-WARM_UP = 0.15
-"""Share of the syncs after which the first figures are read: every path has been gone once, and every pool is full."""
+DAY = 86_400
 MOST_GROWTH = 0.05
 MOST_BYTES = 30_000_000
 RUNS_A_CLEANING = 36
@@ -74,12 +76,14 @@ def main() -> int:
     with (
         tempfile.TemporaryDirectory() as folder,
         embedded.running(Path(folder) / "home") as url,
-        Simulator(many_positions(accounts=1, positions=len(SYMBOLS)), speed=1, executions_since="week") as broker,
+        Simulator(many_positions(accounts=1, positions=len(SYMBOLS)), speed=1, starts_at=datetime.now(UTC) - timedelta(days=1)) as broker,
     ):
         upgrade(url)
         day = Day(Path(folder), url, broker, given.syncs)
         with day.listener(), day.worker():
-            broken = day.trade()
+            before = day.trade()
+            day.pass_the_night()
+            broken = _table(before, day.trade())
             broken += day.idle()
     return int(bool(broken))
 
@@ -123,8 +127,7 @@ class Day:
         try:
             yield
         finally:
-            self._worker.terminate()
-            self._worker.wait(PATIENCE)
+            self._worker.communicate(timeout=PATIENCE)  # it ends when it is told nothing more
 
     def _ask(self, what: str) -> str:
         """Let the worker do something; its answer."""
@@ -136,12 +139,12 @@ class Day:
             raise SystemExit((self._folder / "worker.log").read_text())
         return answer
 
-    # -- the two days
+    # -- the days
 
-    def trade(self) -> int:
-        """Fills, and a sync after each few of them; how many limits were broken."""
+    def trade(self) -> dict[str, Figures]:
+        """Fills, and a sync after each few of them; the figures at the end."""
         began, chance = time.monotonic(), random.Random(1)
-        fills, before = 0, {}
+        fills, known = 0, self._recorded()
         for number in range(1, self._syncs + 1):
             for _ in range(chance.randint(1, 4)):
                 self._broker.execute(ACCOUNT, chance.choice(SYMBOLS), chance.choice(("BUY", "SELL")), chance.randint(1, 9))
@@ -150,11 +153,20 @@ class Day:
                 self._request()
             outcome = self._ask("sync")
             assert outcome in ("synced", "unchanged"), outcome
-            if number == round(self._syncs * WARM_UP):
-                before = self._figures()
-        recorded = self._rows("SELECT count(*) FROM executions")[0][0]
-        print(f"a day of trading: {self._syncs} syncs, {fills} fills, {recorded} recorded, {time.monotonic() - began:.0f} s")
-        return int(recorded != fills) + _table(before, self._figures())
+        recorded = self._recorded() - known
+        print(f"a day of trading: {self._syncs} syncs, {fills} fills, {recorded} recorded, {time.monotonic() - began:.0f} s", flush=True)
+        assert recorded == fills
+        return self._figures()
+
+    def pass_the_night(self) -> None:
+        """The broker drops everybody at its midnight, and the listener comes back."""
+        gaps = self._rows("SELECT count(*) FROM stream_gaps")[0][0]
+        self._broker.advance(DAY)
+        self._broker.disconnect_clients()
+        self._until(f"SELECT 1 FROM stream_gaps WHERE closed_at IS NOT NULL HAVING count(*) > {gaps}", "the listener hears again")
+
+    def _recorded(self) -> int:
+        return int(self._rows("SELECT count(*) FROM executions")[0][0])
 
     def _request(self) -> None:
         """A sync that a page asks for, which the listener carries out."""
@@ -228,7 +240,7 @@ def _connected_to(port: int) -> set[str]:
 def _table(before: Mapping[str, Figures], after: Mapping[str, Figures]) -> int:
     """Print what grew; how many limits were broken."""
     broken = 0
-    print(f"{'':<34} {'warmed up':>10} {'at the end':>10} {'growth':>8}")
+    print(f"{'':<34} {'first day':>10} {'next day':>10} {'growth':>8}")
     for process, then in before.items():
         for figure in ("memory", "handles", "connections"):
             first, last = getattr(then, figure), getattr(after[process], figure)

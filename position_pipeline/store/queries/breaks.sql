@@ -147,9 +147,11 @@ WHERE b.account = %(account)s AND b.status IN ('open', 'dismissed') AND b.subjec
 -- Some instruments of an account, with the options on them and what they are options on.
 SELECT i.instrument FROM instruments i WHERE i.instrument = ANY(%(instruments)s)
 UNION
-SELECT i.instrument FROM instruments c JOIN instruments i
-  ON (i.underlying <> '' AND i.underlying = c.symbol) OR (c.underlying <> '' AND c.underlying = i.symbol)
-WHERE c.instrument = ANY(%(instruments)s)
+SELECT i.instrument FROM instruments c JOIN instruments i ON i.underlying = c.symbol
+WHERE i.underlying <> '' AND c.instrument = ANY(%(instruments)s)
+UNION
+SELECT i.instrument FROM instruments c JOIN instruments i ON i.symbol = c.underlying
+WHERE c.underlying <> '' AND c.instrument = ANY(%(instruments)s)
 
 -- name: recent_fills
 -- Of the instruments concerned, and of all others since their cash counts: what moved the account's cash is read from all of them.

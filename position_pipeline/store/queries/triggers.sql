@@ -24,8 +24,9 @@ BEGIN
 END $$
 
 -- name: touch_positions
--- Only what is compared: prices and the times of syncs change all day long.
-CREATE FUNCTION touch_positions() RETURNS trigger LANGUAGE plpgsql AS $$
+-- Only what is compared: prices and the times of syncs change all day long. The plan is kept from the first call on, which is of one row
+-- more often than not; each row in a loop over all would take seconds for some thousand.
+CREATE FUNCTION touch_positions() RETURNS trigger LANGUAGE plpgsql SET enable_nestloop = off AS $$
 BEGIN
     PERFORM touch(w.account, array_agg(w.instrument))
     FROM written w LEFT JOIN gone g USING (account, instrument)
