@@ -87,7 +87,10 @@ class IbkrBroker:
         except _Wedged:
             message = f"{self.where}: no answer within {timeout:g} s, and the attempt itself hangs, most likely at the host name."
             raise BrokerUnavailable(message, "Check the name server, or give the host as an address.") from None
-        return self._taken(session, wanted or session.answer.managed)
+        try:
+            return self._taken(session, wanted or session.answer.managed)
+        finally:
+            session.answer.clear()
 
     def stream(self, timeout: float, pace: Pace | None = None) -> Stream:
         """Connect within `timeout` seconds and listen, to the accounts that are configured or to all. Raises `BrokerUnavailable`.

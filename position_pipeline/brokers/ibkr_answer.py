@@ -159,6 +159,13 @@ class Answer:
         """Forget an account, to ask about it again. Executions stay: they are facts, and a repeated row replaces itself."""
         self.accounts[account] = AccountRows(executions=self.of(account).executions, doubt=why)
 
+    def clear(self) -> None:
+        """Let go of all rows. The library's client and its session hold each other, so that they stay until the collector comes by, which
+        may be several syncs of a day's executions later.
+        """
+        self.accounts.clear()
+        self.commissions.clear()
+
     def take(self, fields: list[str]) -> None:
         """One message. What cannot be read is put down in `unreadable`; raises NotTws when the stream itself is out of step."""
         kind = fields[0] if fields else ""

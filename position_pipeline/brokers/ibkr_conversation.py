@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 MARGIN = 1
 """Seconds before the newest known execution from which the newer ones are asked for: their times have whole seconds, and may come late."""
 
+UNPAID = timedelta(minutes=1)
+"""How much older than the newest an execution may be whose commission is asked for again with it; later the list of all brings it."""
+
 LOST, RESTORED = frozenset({1100, 2110}), frozenset({1101, 1102})
 
 
@@ -197,9 +200,14 @@ class Conversation:
     def _ask(self, account: str, now: float, *, everything: bool) -> None:
         self._allowance.use()
         request, newest = self._session.client.getReqId(), self._newest.get(account)
-        since = "" if everything or newest is None else f"{newest - timedelta(seconds=MARGIN):%Y%m%d-%H:%M:%S}"
+        since = "" if everything or newest is None else f"{self._open_since(account, newest):%Y%m%d-%H:%M:%S}"
         self._polls[str(request)] = _Poll(account, now, None if since else self._stream.memory.told_of(account))
         self._session.client.reqExecutions(request, Filter(account, time=since))
+
+    def _open_since(self, account: str, newest: datetime) -> datetime:
+        """From when on there may be something new: commissions of other clients' fills come with lists only."""
+        unpaid = (at for at in self._stream.memory.unpaid(account) if at > newest - UNPAID)
+        return min(unpaid, default=newest) - timedelta(seconds=MARGIN)
 
     def _look_at_deadlines(self, now: float) -> None:
         patience = self._stream.patience

@@ -17,7 +17,8 @@ from position_pipeline.brokers import RefusedRow
 from position_pipeline.brokers.ibkr_fills import fill
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from datetime import datetime
     from decimal import Decimal
 
     from position_pipeline.accounting.model import Fill, Instrument
@@ -112,6 +113,10 @@ class Heard:
     def told_of(self, account: str) -> frozenset[str]:
         """The ids of the executions of an account that were told."""
         return frozenset(self._ids.get(account, ()))
+
+    def unpaid(self, account: str) -> Iterator[datetime]:
+        """When the executions of an account were that have been told without a commission."""
+        return (row.at for row in self._without.values() if row.account == account)
 
     def hand_over(self) -> tuple[tuple[Fill, ...], tuple[Instrument, ...], dict[tuple[str, str], Decimal], tuple[RefusedRow, ...]]:
         """All that is to be told: fills, the instruments that they name, holdings, refused rows."""

@@ -35,7 +35,7 @@ def sifted_out(entries: Sequence[E]) -> tuple[list[E], list[Refused]]:
 
 def store_fills(connection: Connection, account: str, fills: Sequence[Fill], at: datetime) -> Arrivals:
     values = {"account": account, "ids": [fill.execution_id for fill in fills]}
-    found = map(rows.fill, connection.rows(SQL["known_executions"], values)) if fills else ()
+    found = map(rows.fill, connection.each(SQL["known_executions"], values)) if fills else ()
     arrivals = sift({(fill.execution_id, fill.revision): fill for fill in found}, fills)
     connection.many(SQL["add_executions"], [(*rows.execution_row(fill), at) for fill in arrivals.new])
     completed = [(*rows.completion_row(fill), at) for fill in arrivals.completed]

@@ -112,6 +112,14 @@ class Connection:
             names = [column.name for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
+    def each(self, sql: str, values: Row) -> Iterator[Row]:
+        """As `rows`, one after the other: for what is made into something smaller at once."""
+        with self._cursor() as cursor:
+            cursor.execute(sql, values)
+            names = [column.name for column in cursor.description or ()]
+            for row in cursor:
+                yield dict(zip(names, row, strict=True))
+
     def tuples(self, sql: str, values: Row) -> list[tuple[Any, ...]]:
         """As `rows`, where columns are known by their order: for the many small rows that every recording reads."""
         with self._cursor() as cursor:

@@ -52,7 +52,7 @@ def load(connection: Connection, snapshot: Snapshot, concerned: Sequence[str], s
         "cash_since": cash_since - CLOCKS,
     }
     return Recent(
-        fills=tuple(rows.fill(row) for row in connection.rows(SQL["recent_fills"], values)),
+        fills=tuple(rows.fill(row) for row in connection.each(SQL["recent_fills"], values)),
         corrected=_corrected(connection, values),
         actions=_actions(connection, values),
         standing=tuple(map(as_standing, standing)),
@@ -65,7 +65,7 @@ def load(connection: Connection, snapshot: Snapshot, concerned: Sequence[str], s
 
 def _corrected(connection: Connection, values: dict[str, object]) -> tuple[tuple[Fill, Fill], ...]:
     """Each earlier revision of a fill beside the one that is believed."""
-    found = map(rows.fill, connection.rows(SQL["recent_corrections"], values))
+    found = map(rows.fill, connection.each(SQL["recent_corrections"], values))
     by_fill = [list(several) for _, several in groupby(found, key=lambda fill: fill.execution_id)]
     return tuple((earlier, several[-1]) for several in by_fill for earlier in several[:-1])
 

@@ -110,6 +110,19 @@ def test_a_fill_does_not_wait_for_a_commission_that_is_late_and_is_told_again_wh
         assert ears.fills[1].execution_id == ears.fills[0].execution_id
 
 
+def test_a_late_commission_of_another_clients_fill_comes_with_the_next_list_though_newer_fills_are_there():
+    """It is pushed to nobody here, and the list of everything is half a minute away."""
+    with heard(client_id=17, pace=Pace(poll=0.1)) as (sim, ears):
+        first = sim.execute("U1", "AAPL", "BUY", 3, "230.10", commission=None)
+        ears.until(lambda: ears.fills)
+        sim.advance(5)
+        sim.execute("U1", "AAPL", "BUY", 1, "230")
+        ears.until(lambda: len(ears.fills) == 2)
+        sim.send_commission(first, "1.50")
+        ears.until(lambda: len(ears.fills) == 3)
+    assert ears.fills[2].commission == D("1.50")
+
+
 def test_a_commission_that_comes_before_its_execution_is_kept_for_it():
     """The libraries drop it for good."""
     with heard("early-commission") as (sim, ears):

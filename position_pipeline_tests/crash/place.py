@@ -60,13 +60,18 @@ class Place:
         except psycopg2.OperationalError:
             return False
 
+    def all_reported(self) -> bool:
+        """Whether every commission has come from the broker: one that comes a moment from now would be missing a moment from now."""
+        return all(one.reported for one in self.broker.executions())
+
     def assert_right(self) -> None:
         """All of it, once everything that was missed has been made up for."""
         deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline and not (self.agrees() and self.whole()):
+        while time.monotonic() < deadline and not (self.all_reported() and self.agrees() and self.whole()):
             time.sleep(0.05)
         assert self.book.whole(), (self.book.stream(), self.book.gaps())
-        assert not (checking.fills(self) + checking.positions(self) + checking.book(self))
+        wrong = checking.fills(self) + checking.positions(self) + checking.book(self)
+        assert not wrong, wrong
         eventually(lambda: not checking.locks(self), "nobody holds an account")
 
 
