@@ -1,9 +1,10 @@
 """A day of trading at five-minute syncs, compressed: does anything grow that should not?
 
 A listener as it runs in life hears fills while a second process syncs 288 times, as the schedule does in a day; every twelfth time the
-listener is asked for the sync too. Then the broker's night comes: it drops everybody, and its list of executions begins anew. Memory, file
-handles and database connections of both are read at the end of that day and at the end of the next. A day's list of executions is in memory
-while it is read, some kilobytes each, so that within a day memory follows the fills; what is left of them a day later would be growth.
+listener is asked for the sync too. The broker's clock goes five minutes on from sync to sync: at its midnight its list of executions begins
+anew, and once a day it drops everybody. Memory, file handles and database connections of both are read at the end of a day and at the end
+of the next. A day's list of executions is in memory while it is read, some kilobytes each, so that within a day memory follows the fills;
+what is left of them a day later would be growth.
 
 Then follows a day on which nothing happens: 288 runs of `position_sync` with their checks in Dagster, which are made to look five minutes
 apart, and housekeeping every three hours, as in life. Six such hours went before: the last three hours' runs are all kept, and when the day
@@ -28,6 +29,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +46,10 @@ if TYPE_CHECKING:
 SYNCS = 288
 ACCOUNT = "U2000001"
 SYMBOLS = tuple(f"S{number:05d}" for number in range(20))
-DAY = 86_400
+DAY = timedelta(days=1)
+PAUSE = Decimal(300)
+"""Seconds of the broker's clock from one sync to the next."""
+
 MOST_GROWTH = 0.05
 MOST_BYTES = 30_000_000
 RUNS_A_CLEANING = 36
@@ -76,14 +81,12 @@ def main() -> int:
     with (
         tempfile.TemporaryDirectory() as folder,
         embedded.running(Path(folder) / "home") as url,
-        Simulator(many_positions(accounts=1, positions=len(SYMBOLS)), speed=1, starts_at=datetime.now(UTC) - timedelta(days=1)) as broker,
+        Simulator(many_positions(accounts=1, positions=len(SYMBOLS)), speed=0, starts_at=datetime.now(UTC) - 2 * DAY) as broker,
     ):
         upgrade(url)
         day = Day(Path(folder), url, broker, given.syncs)
         with day.listener(), day.worker():
-            before = day.trade()
-            day.pass_the_night()
-            broken = _table(before, day.trade())
+            broken = _table(day.trade(), day.trade())
             broken += day.idle()
     return int(bool(broken))
 
@@ -97,7 +100,8 @@ class Day:
         (home / "dagster").mkdir(parents=True, exist_ok=True)
         (home / "logs").mkdir(exist_ok=True)
         (home / "dagster" / "dagster.yaml").write_text(supervision_programs.dagster_yaml().read_text())  # as `up` does
-        ours = {**_environ(home, broker), "DATABASE_URL": url}
+        # Client id 0 is told of every fill at once: five minutes pass here before a listener has asked, and at midnight the list is gone.
+        ours = {**_environ(home, broker), "DATABASE_URL": url, "POSITION_SYNC_IBKR_CLIENT_ID": "0"}
         dagsters = supervision_programs.environment(home, url)
         self._environ = {**{name: dagsters[name] for name in dagsters if name.startswith("DAGSTER_") or name == "TZ"}, **ours}
         self._listener: subprocess.Popen[bytes]
@@ -142,26 +146,31 @@ class Day:
     # -- the days
 
     def trade(self) -> dict[str, Figures]:
-        """Fills, and a sync after each few of them; the figures at the end."""
+        """Fills, a sync after each few of them, and in the middle the broker's nightly reset; the figures at the end."""
         began, chance = time.monotonic(), random.Random(1)
         fills, known = 0, self._recorded()
         for number in range(1, self._syncs + 1):
-            for _ in range(chance.randint(1, 4)):
+            several = chance.randint(1, 4)
+            for _ in range(several):
+                self._broker.advance(PAUSE / (several + 1))
                 self._broker.execute(ACCOUNT, chance.choice(SYMBOLS), chance.choice(("BUY", "SELL")), chance.randint(1, 9))
-                fills += 1
+            self._broker.advance(PAUSE / (several + 1))
+            fills += several
             if number % 12 == 0:
                 self._request()
+            if number == self._syncs // 2:
+                self._drop_everybody()
             outcome = self._ask("sync")
             assert outcome in ("synced", "unchanged"), outcome
         recorded = self._recorded() - known
         print(f"a day of trading: {self._syncs} syncs, {fills} fills, {recorded} recorded, {time.monotonic() - began:.0f} s", flush=True)
         assert recorded == fills
+        assert not (apart := self._rows("SELECT evidence FROM breaks WHERE status = 'open'")), apart
         return self._figures()
 
-    def pass_the_night(self) -> None:
-        """The broker drops everybody at its midnight, and the listener comes back."""
+    def _drop_everybody(self) -> None:
+        """The broker's nightly reset, and the listener comes back."""
         gaps = self._rows("SELECT count(*) FROM stream_gaps")[0][0]
-        self._broker.advance(DAY)
         self._broker.disconnect_clients()
         self._until(f"SELECT 1 FROM stream_gaps WHERE closed_at IS NOT NULL HAVING count(*) > {gaps}", "the listener hears again")
 

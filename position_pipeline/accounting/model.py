@@ -394,8 +394,9 @@ class Snapshot:
     """One complete, partial or rejected answer of a broker for one account.
 
     Only a complete or partial one may touch the book. A partial one names the symbols it could not read in `errors`; `unread` are their
-    instruments, which keep their positions. A rejected one has a `reason` that says what happened and what to do. `taken_at` is by our
-    clock, `source_at` by the broker's, to the second, where it told it.
+    instruments, which keep their positions. A rejected one has a `reason` that says what happened and what to do. `source_at` is
+    the broker's clock, to the second, where it told it; `taken_at` is by ours, but by the broker's where the two differ by more than some
+    seconds: fills are timed by the broker's, and have to be before or after an answer. `received_at` is by ours even then.
     """
 
     account: str
@@ -408,6 +409,12 @@ class Snapshot:
     errors: Mapping[str, str] = field(default_factory=dict)
     unread: frozenset[str] = frozenset()
     source_at: datetime | None = None
+    received_at: datetime | None = None
+
+    @property
+    def synced_at(self) -> datetime:
+        """When we had the answer, by our clock: what ages are counted from."""
+        return self.received_at or self.taken_at
 
     @property
     def proven(self) -> bool:

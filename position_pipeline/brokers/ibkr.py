@@ -223,10 +223,10 @@ def _client_class() -> Callable[[Any], Any]:
             import ib_async as library  # type: ignore[no-redef]
     except ImportError:
         raise no_library() from None
-    for name in (library.__name__, "eventkit"):
+    for logger in map(logging.getLogger, (library.__name__, "eventkit")):
         # What they have to say reaches people through our own words; as log lines on the terminal it only frightens them.
-        logging.getLogger(name).addHandler(logging.NullHandler())
-        logging.getLogger(name).propagate = False
+        logger.propagate = False
+        logger.handlers = logger.handlers or [logging.NullHandler()]  # one for all captures: a listener makes hundreds a day
     client_class: Callable[[Any], Any] = library.Client
     return client_class
 

@@ -20,6 +20,7 @@ An empty list needs a witness: an ended portfolio list, or GrossPositionValue. A
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal, Inexact
 from typing import TYPE_CHECKING
 
@@ -39,14 +40,17 @@ TOLERANCE = Decimal("0.05")
 TOLERATED = Decimal(1)
 """Units of base currency by which they may fall short of it, whatever its size."""
 
+CLOCKS_AGREE = timedelta(seconds=30)
+"""How far the broker's clock, told in whole seconds and some seconds before the last byte, may be from ours without saying anything."""
+
 AGAIN = "Nothing was changed. Sync again; if it stays, restart TWS or Gateway and compare with its own portfolio window."
 _NOT_COUNTED = frozenset({"FUT", "CONTFUT", "CASH", "BAG"})
 _SHOWN = 5
 
 
-def judge(account: str, answer: Answer, broker: str, taken_at: datetime) -> Snapshot:
-    """The snapshot of one account: complete, partial or rejected, with its reason."""
-    reason = _unproven(account, answer)
+def judge(account: str, answer: Answer, broker: str, received_at: datetime) -> Snapshot:
+    """The snapshot of one account: complete, partial or rejected, with its reason. `received_at` is by our clock."""
+    reason, taken_at = _unproven(account, answer), _moment(received_at, answer.clock)
     if reason:
         return Snapshot(account, broker, taken_at, SnapshotStatus.REJECTED, reason=f"{account}: {reason}")
     rows = answer.of(account)
@@ -62,7 +66,16 @@ def judge(account: str, answer: Answer, broker: str, taken_at: datetime) -> Snap
         errors=_errors(lost),
         unread=unread,
         source_at=answer.clock,
+        received_at=received_at,
     )
+
+
+def _moment(received_at: datetime, clock: datetime | None) -> datetime:
+    """When an answer was given. Where the clocks differ by more than they may it is the broker's that counts: its fills are timed by it.
+
+    A machine that was a day ahead at first contact would take that day's fills for a part of what was held before, for good.
+    """
+    return received_at if clock is None or abs(clock - received_at) <= CLOCKS_AGREE else clock
 
 
 def _errors(lost: Iterable[Unreadable]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from position_pipeline import show
 from position_pipeline.accounting.exact import plain
+from position_pipeline.accounting.reconciliation import CLOCKS
 from position_pipeline.accounting.valuation import AccountWorth, ValuedPosition, account_worth, ties
 from position_pipeline.defs.verdicts import Verdict, none_are
 from position_pipeline.market_hours import LONGEST_SILENCE
@@ -25,28 +26,47 @@ if TYPE_CHECKING:
 
 
 def positions_are_fresh(rows: Sequence[Row], now: datetime, stale_after: float, silence: Silence) -> Verdict:
-    """Every account's last proven answer is recent, by the broker's clock; closed markets and the broker's resets excuse, to a limit."""
+    """Every account's last proven answer is recent, by the broker's clock; closed markets and the broker's resets excuse, to a limit.
+
+    An answer of later than now makes the clocks the fault: behind such a clock, silence would go unnoticed for as long.
+    """
     aged = [(row, now - row["source_at"]) for row in rows]
     limit = timedelta(seconds=stale_after)
     late = [
         (row, age) for row, age in aged if age > limit and (age > LONGEST_SILENCE or silence(_kinds(row), row["source_at"], now) > limit)
     ]
-    found = tuple({"account": row["account"], "last_answer": show.moment(row["source_at"]), "age": _hours(age)} for row, age in late)
+    ahead = [(row, age) for row, age in aged if age < -CLOCKS]
+    found = tuple({"account": row["account"], "last_answer": show.moment(row["source_at"]), "age": _age(age)} for row, age in late + ahead)
     excused = sum(1 for _, age in aged if age > limit) - len(late)
     return none_are(
-        f"accounts whose last proven answer is older than {_hours(limit)}",
+        f"accounts whose last proven answer is older than {_hours(limit)}, or of later than now",
         found,
         looked_at=len(rows),
         good=f"Every account was read within {_hours(limit)} ({len(rows)} accounts{_excused(excused)}).",
         bad="Positions are as old as ",
         each="{account}: {age}",
-        evidence=(
-            f"{row['account']}: the broker's last proven answer is of {show.moment(row['source_at'])} UTC. position-pipeline doctor shows "
-            "whether the broker can be reached, position-pipeline sync asks it now."
-            for row, _ in late
-        ),
+        evidence=[*map(_lateness, (row for row, _ in late)), *(_earliness(row, age) for row, age in ahead)],
         mild=all(age <= LONGEST_SILENCE for _, age in late),
     )
+
+
+def _lateness(row: Row) -> str:
+    return (
+        f"{row['account']}: the broker's last proven answer is of {show.moment(row['source_at'])} UTC. position-pipeline doctor shows "
+        "whether the broker can be reached, position-pipeline sync asks it now. If that succeeds and this stays, the clock of this machine "
+        "is ahead of the broker's: set it."
+    )
+
+
+def _earliness(row: Row, age: timedelta) -> str:
+    return (
+        f"{row['account']}: by the broker's clock its last answer was given {_hours(-age)} later than it is on this machine, whose clock "
+        "is behind. Set it: until then positions look newer than they are. The book itself goes by the broker's clock."
+    )
+
+
+def _age(age: timedelta) -> str:
+    return _hours(age) if age >= timedelta(0) else f"{_hours(-age)} in the future, because the clocks differ"
 
 
 def _kinds(row: Row) -> list[tuple[str, str]]:

@@ -170,11 +170,11 @@ class Store:
         """Store fills and adjustments of one account and book them, all or nothing. Doing it again changes nothing."""
         with self._connection.transaction():
             recorded = recording.record(self._connection, account, fills, adjustments, instruments)
-            if recorded.fills or recorded.adjustments:
-                withdrawing.doubt(self._connection, account, [*fills, *adjustments])
+            if recorded.new:  # not all of `fills`: every sync brings the fills of its whole day once more
+                withdrawing.doubt(self._connection, account, recorded.new)
                 recorded = withdrawing.told_apart(self._connection, account, recorded)
             if recorded.fills or recorded.changes:
-                register.settle(self._connection, account, [*fills, *adjustments], recorded.changes)
+                register.settle(self._connection, account, recorded.new, recorded.changes)
                 self._notify(account, recorded.fills, len(recorded.changes))
         return recorded
 

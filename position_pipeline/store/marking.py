@@ -33,7 +33,7 @@ def mark(connection: Connection, snapshot: Snapshot, sides: Mapping[str, Row]) -
             marked.add(instrument)
         priced = theirs.market_price is not None and theirs.market_price != row["market_price"]
         if instrument in marked or priced or row["sync_error"]:
-            changed.append((snapshot.account, instrument, *_marks(theirs), snapshot.taken_at))
+            changed.append((snapshot.account, instrument, *_marks(theirs), snapshot.synced_at))
     connection.many(SQL["mark_positions"], changed, template="(%s, %s, %s::numeric, %s::numeric, %s::numeric, %s::timestamptz)")
     unread = [(snapshot.account, i, _error_of(snapshot, i, sides[i]["symbol"])) for i in sorted(snapshot.unread & set(sides))]
     connection.many(SQL["mark_unread"], unread)

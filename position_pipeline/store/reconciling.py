@@ -91,7 +91,8 @@ def reconcile_account(
         done = _in_full(look, kinds, policy, kept)
     else:
         done = Reconciled(marked=marked, held=held)
-    connection.execute(SQL["mark_account"], {"account": snapshot.account, "at": snapshot.taken_at})
+    times = {"synced_at": snapshot.synced_at, "answered_at": snapshot.taken_at}
+    connection.execute(SQL["mark_account"], {"account": snapshot.account, **times})
     return replace(done, snapshot_id=None if kept is None else kept.id)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from position_pipeline.accounting.arrivals import Conflict
-    from position_pipeline.accounting.model import Adjustment, Fill, Instrument
+    from position_pipeline.accounting.model import Adjustment, Entry, Fill, Instrument
     from position_pipeline.store.book import Change
     from position_pipeline.store.connection import Connection
 
@@ -32,6 +32,7 @@ class Recorded:
     """What recording did: rows that were new, positions that changed (by instrument), and what was refused, as (symbol, reason).
 
     `waiting` are facts that are kept and not booked yet, because something was inferred in their place: the next proven answer decides.
+    `new` are the entries themselves, where they are not so many that they were not kept.
     """
 
     fills: int = 0
@@ -40,6 +41,7 @@ class Recorded:
     changes: Mapping[str, Change] = field(default_factory=dict)
     refused: tuple[tuple[str, str], ...] = ()
     waiting: tuple[tuple[str, str], ...] = ()
+    new: tuple[Entry, ...] = ()
 
 
 def record(
@@ -55,10 +57,11 @@ def record(
     good, bad = sifted_out(fills)
     sound, unsound = sifted_out(adjustments)
     arrivals = store_fills(connection, account, good, at)
-    new, differing = store_adjustments(connection, account, sound, at)
-    changes, left_out = book_entries(connection, account, (*arrivals.new, *new), arrivals.rebook.keys(), at, since=arrivals.rebook)
+    stored, differing = store_adjustments(connection, account, sound, at)
+    new: tuple[Entry, ...] = (*arrivals.new, *stored)
+    changes, left_out = book_entries(connection, account, new, arrivals.rebook.keys(), at, since=arrivals.rebook)
     refused = (*_named(connection, (*arrivals.conflicts, *differing)), *by_symbol(connection, [*bad, *unsound]), *left_out)
-    return Recorded(len(arrivals.new), len(arrivals.completed), len(new), changes, refused)
+    return Recorded(len(arrivals.new), len(arrivals.completed), len(stored), changes, refused, new=new)
 
 
 def _named(connection: Connection, conflicts: Sequence[Conflict]) -> tuple[tuple[str, str], ...]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -311,6 +313,26 @@ def test_nothing_is_left_behind():
         assert eventually(lambda: sim.clients == ())
         assert eventually(lambda: _open_files() <= sockets)
         assert threading.active_count() == threads
+
+
+def test_a_process_that_makes_hundreds_of_captures_a_day_does_not_grow():
+    """It did: by a log handler each time, and by rows that a session in a circle of references held."""
+    with simulated() as (sim, broker):
+        for _ in range(50):
+            sim.execute("U1", "AAPL", "BUY", 1)
+        seen = []
+        for _ in range(4):
+            broker.capture(None, 5)
+            assert eventually(lambda: sim.clients == ())
+            seen.append(_alive())
+    grown = seen[3] - seen[1]
+    del grown["Counter"], grown["Request"]  # our own, and what the simulated broker keeps of what it was asked
+    assert not grown
+
+
+def _alive() -> Counter[str]:
+    gc.collect()
+    return Counter(type(each).__qualname__ for each in gc.get_objects())
 
 
 def _open_files() -> int:

@@ -6,7 +6,7 @@ The messages are written as they stand on the wire, field by field (see the mess
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -223,6 +223,17 @@ def test_a_combo_is_passed_over_because_its_legs_are_listed_too():
 
 def judged(answer: Answer):
     return judge("U1", answer, "ibkr", NOW)
+
+
+@pytest.mark.parametrize(
+    ("behind", "taken"),
+    [(timedelta(seconds=30), timedelta(0)), (timedelta(seconds=31), timedelta(seconds=-31)), (timedelta(hours=-2), timedelta(hours=2))],
+)
+def test_an_answer_is_of_the_brokers_moment_where_the_clocks_differ_by_more_than_half_a_minute(behind, taken):
+    answer = answered(position(AAPL, "100"), portfolio(AAPL, "100"), gross="1000")
+    answer.take(["49", "1", str(int((NOW - behind).timestamp()))])
+    assert judged(answer).taken_at == NOW + taken
+    assert judged(answer).source_at == NOW - behind
 
 
 def test_two_lists_that_agree_prove_the_account():

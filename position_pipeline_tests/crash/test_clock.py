@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import psycopg2
+import pytest
 
 from position_pipeline.brokers.ibkr_fills import identity
 from position_pipeline_tests.crash.place import hearing, trading
@@ -41,12 +42,41 @@ HOUR = 3600
 AHEAD = "SELECT extract(epoch FROM last_heard_at - clock_timestamp()) / 3600 AS hours FROM streams"
 
 
-def test_our_clock_that_steps_forth_and_back_loses_no_fill(place, tmp_path, monkeypatch):
+@pytest.fixture
+def step(tmp_path, monkeypatch):
+    """A file whose number of seconds the clocks of all processes started from now on are ahead."""
     (tmp_path / "sitecustomize.py").write_text(STEPPED)
-    step = tmp_path / "step"
-    step.write_text("0")
+    file = tmp_path / "step"
+    file.write_text("0")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
-    monkeypatch.setenv("STEPPED_CLOCK", str(step))
+    monkeypatch.setenv("STEPPED_CLOCK", str(file))
+    return file
+
+
+def synced(listener: Process) -> list[dict[str, object]]:
+    command = [sys.executable, "-m", "position_pipeline.cli", "sync", "--json"]
+    return json.loads(subprocess.run(command, env=listener.environ, capture_output=True, timeout=60, check=False).stdout)
+
+
+@pytest.mark.parametrize("hours", [26, -26])
+def test_fills_after_first_contact_by_a_wrong_clock_are_no_part_of_what_was_held_before(place, tmp_path, step, hours):
+    """By a clock that is a day ahead, every fill of that day is of before the first answer."""
+    step.write_text(str(hours * HOUR))
+    place.broker.execute("U1", "KO", "BUY", 70)
+    with Process(place.url, place.broker, tmp_path) as listener:
+        eventually(place.whole)
+        with trading(place, "wrong clock") as traded:
+            traded.wait_for(20)
+            step.write_text("0")  # somebody sets it right
+            place.broker.disconnect_clients("reset")
+            traded.wait_for(20)
+        place.assert_right()
+        assert {each["outcome"] for each in synced(listener)} <= {"synced", "unchanged"}
+        assert place.rows("SELECT evidence FROM breaks WHERE status = 'open'") == []
+        assert listener.stop() == 0
+
+
+def test_our_clock_that_steps_forth_and_back_loses_no_fill(place, tmp_path, step):
     with Process(place.url, place.broker, tmp_path) as listener:
         eventually(place.whole)
         with trading(place, "clock") as traded:
@@ -55,10 +85,8 @@ def test_our_clock_that_steps_forth_and_back_loses_no_fill(place, tmp_path, monk
                 eventually(lambda hours=hours: round(place.book.one(AHEAD)["hours"]) == hours, "the listener's clock has stepped")
                 place.broker.disconnect_clients("reset")
                 traded.wait_for(20)
-            synced = subprocess.run(
-                [sys.executable, "-m", "position_pipeline.cli", "sync", "--json"], env=listener.environ, capture_output=True, timeout=60
-            )
-        assert {each["outcome"] for each in json.loads(synced.stdout)} <= {"synced", "unchanged", "rejected", "already_running"}
+            outcomes = {each["outcome"] for each in synced(listener)}
+        assert outcomes <= {"synced", "unchanged", "rejected", "already_running"}
         place.assert_right()
         assert listener.stop() == 0
 

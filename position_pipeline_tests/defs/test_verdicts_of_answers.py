@@ -46,6 +46,16 @@ def test_silence_while_nothing_can_be_traded_is_excused_to_a_limit():
     assert old.offending[0]["age"] == "26 h 01 min"
 
 
+def test_an_answer_of_later_than_now_tells_of_clocks_that_differ():
+    assert positions_are_fresh([answered("U1", -1)], NOW, 900, ALL_OF_IT).passed
+    verdict = positions_are_fresh([answered("U1", 0), answered("U2", -120)], NOW, 900, ALL_OF_IT)
+    assert (verdict.passed, verdict.mild) == (False, True)
+    assert verdict.offending == (
+        {"account": "U2", "last_answer": "2026-11-20 17:00:00", "age": "2 h 00 min in the future, because the clocks differ"},
+    )
+    assert verdict.evidence[0].startswith("U2: by the broker's clock its last answer was given 2 h 00 min later than it is on this machine")
+
+
 def test_no_account_at_all_is_nothing_to_be_late():
     assert positions_are_fresh([], NOW, 900, ALL_OF_IT).passed
 

@@ -54,7 +54,7 @@ FOUR = (AAPL, KO, SAP, TSLA)
 SEEN = {
     "breaks": """SELECT b.*, s.taken_at AS agreed_at FROM breaks b LEFT JOIN snapshots s ON s.id = b.agreed_snapshot""",
     "reversed": "SELECT id, reversed_by, reversed_why, doubted_at IS NULL AS certain FROM adjustments",
-    "accounts": "SELECT account, base_currency, cost_method, first_proven_at, last_synced_at FROM accounts",
+    "accounts": "SELECT account, base_currency, cost_method, first_proven_at, last_synced_at, answered_at FROM accounts",
     "instruments": "SELECT instrument, symbol, exchange FROM instruments",
     "last": """SELECT DISTINCT ON (account) account, taken_at, source_at, status, "values", errors FROM snapshots ORDER BY account, id DESC""",
     "holdings": "SELECT instrument, quantity, average_price, raw_average_cost FROM holdings WHERE until_id IS NULL",
@@ -62,7 +62,7 @@ SEEN = {
                JOIN snapshots s ON s.id = h.snapshot_id LEFT JOIN snapshots e ON e.id = h.until_id""",
     "given": "SELECT sum(times) AS answers FROM snapshots",
 }
-BY_OUR_CLOCK = {"agreed_snapshot", "accepted_at", "dismissed_at", "resolved_at", "history", "cause"}
+BY_OUR_CLOCK = {"noted_at", "agreed_snapshot", "accepted_at", "dismissed_at", "resolved_at", "history", "cause"}
 
 
 class Whole(Store):

@@ -95,7 +95,7 @@ SELECT EXISTS (
 -- New entries are late where they are of before the last proven answer: what was inferred from it may have been just these.
 UPDATE adjustments a SET doubted_at = now()
 FROM accounts c, unnest(%(instruments)s::text[], %(first)s::timestamptz[]) AS new (instrument, first)
-WHERE a.account = %(account)s AND c.account = a.account AND new.instrument = a.instrument AND new.first <= c.last_synced_at
+WHERE a.account = %(account)s AND c.account = a.account AND new.instrument = a.instrument AND new.first <= c.answered_at
   AND (a.held IS NOT NULL OR a.kind = 'opening_balance') AND a.reversed_at IS NULL AND a.accepted_by IS NULL AND a.doubted_at IS NULL
 
 -- name: doubted

@@ -56,7 +56,7 @@ UPDATE stream_gaps g SET closed_at = greatest(clock_timestamp(), g.healed_at)
 WHERE g.connection = %(connection)s AND g.closed_at IS NULL AND g.healed_at IS NOT NULL
   AND NOT EXISTS (
     SELECT FROM breaks b JOIN accounts a USING (account)
-    WHERE a.connection = g.connection AND b.status = 'open' AND b.first_seen_at BETWEEN g.opened_at AND g.healed_at
+    WHERE a.connection = g.connection AND b.status = 'open' AND b.noted_at BETWEEN g.opened_at AND g.healed_at
   )
 RETURNING g.id
 
@@ -66,8 +66,8 @@ RETURNING g.id
 SELECT EXISTS (
     SELECT FROM stream_gaps g JOIN accounts a USING (connection) JOIN breaks b USING (account)
     WHERE g.connection = %(connection)s AND g.closed_at IS NULL AND b.status = 'open' AND b.adopted IS NULL
-      AND b.first_seen_at BETWEEN g.opened_at AND g.healed_at
-      AND now() < coalesce(b.expected_clear_at, b.first_seen_at) + interval '15 min'
+      AND b.noted_at BETWEEN g.opened_at AND g.healed_at
+      AND now() < coalesce(b.expected_clear_at, b.noted_at) + interval '15 min'
 ) AS may
 
 -- name: open_gap_of

@@ -143,7 +143,7 @@ UPDATE positions SET other_costs = %(costs)s WHERE account = %(account)s AND ins
 
 -- name: mark_account
 UPDATE accounts
-SET last_synced_at = %(at)s, first_proven_at = coalesce(first_proven_at, %(at)s)
+SET last_synced_at = %(synced_at)s, answered_at = %(answered_at)s, first_proven_at = coalesce(first_proven_at, %(synced_at)s)
 WHERE account = %(account)s
 
 -- name: add_sync

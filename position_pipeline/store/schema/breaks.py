@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 from position_pipeline.store.schema.columns import (
+    NOW,
     BigInteger,
     Integer,
     Numeric,
@@ -37,7 +38,8 @@ breaks = sa.Table(
     column("cause", Text, "the same for all breaks of one cause: an option and the shares that it became", server_default=""),
     column("book_quantity", Numeric, nullable=True),
     column("broker_quantity", Numeric, nullable=True),
-    column("first_seen_at", Time),
+    column("first_seen_at", Time, "taken_at of the snapshot that showed it first"),
+    column("noted_at", Time, "when it was written down, by the database's clock, as gaps are", server_default=NOW),
     column("last_seen_at", Time),
     column("changed_at", Time, "when its class, its difference or its proposal last changed"),
     column("differs_since", Time, "when the difference between both quantities became what it is"),

@@ -47,7 +47,8 @@ accounts = sa.Table(
     column("earlier_methods", JSONB, "both as they were before, oldest first, each with until when", server_default="[]"),
     column("first_seen_at", Time, server_default=NOW),
     column("first_proven_at", Time, "when the first proven snapshot was reconciled (first contact)", nullable=True),
-    column("last_synced_at", Time, "when the last proven snapshot was taken that was reconciled", nullable=True),
+    column("last_synced_at", Time, "when the last proven snapshot came that was reconciled, by our clock", nullable=True),
+    column("answered_at", Time, "the same by the clock of the fills: its taken_at", nullable=True),
     column(
         "verified_to",
         BigInteger,
