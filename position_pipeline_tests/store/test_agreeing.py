@@ -448,6 +448,19 @@ def test_it_looks_at_no_position_and_one_price_makes_it_look_at_few(twins, monke
     assert "holdings" not in written
 
 
+def test_a_list_that_repeats_the_fills_of_its_day_makes_it_look_at_the_new_ones_alone(twins, monkeypatch):
+    """What the day before the last answer brought is known: it puts nothing in doubt that was inferred from the answers since."""
+    twins.whole = twins.quick
+    twins.buys(AAPL, 1)
+    twins.sync()
+    looked = []
+    read = comparing.read_sides
+    monkeypatch.setattr(comparing, "read_sides", lambda one, account, some=None: looked.append(some) or read(one, account, some))
+    twins.buys(KO, 1)
+    twins.sync()
+    assert looked == [{KO.id}]
+
+
 def test_one_changed_quantity_is_one_row_more_of_holdings_and_one_that_ended(twins):
     before = all_versions(twins)
     a_fill(twins)
