@@ -1,7 +1,8 @@
 """What a proven snapshot means for the book: `reconcile` says what to mark, to adjust and to call a break, and why.
 
 Belongs here: comparing the union of both sides, and the order in which verdicts are reached. Does not belong here: why a quantity differs
-(causes), what is done about it (verdicts.py), costs (costs.py), carrying it out (store), where snapshots come from (brokers).
+(causes), what is done about it (verdicts.py), costs (costs.py), opening balances (first_contact.py), carrying it out (store), where
+snapshots come from (brokers).
 
 Quantities match exactly. First contact makes opening balances of what no fill explains; at any later time a difference has a cause, is
 adopted by the rules of `Policy`, or stays a break. Nothing here has a clock: now is when the snapshot was taken.
@@ -10,18 +11,18 @@ adopted by the rules of `Policy`, or stays a break. Nothing here has a clock: no
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from position_pipeline.accounting.causes.scene import CLOCKS, Difference, Scene
 from position_pipeline.accounting.circumstances import BookSide, Policy, Recent, Reconciliation
 from position_pipeline.accounting.costs import cost_break
-from position_pipeline.accounting.exact import EXACT, ZERO, exact, plain
-from position_pipeline.accounting.model import Adjustment, AdjustmentKind, Basis, Break, BreakClass, Holding, SnapshotStatus, Subject
+from position_pipeline.accounting.exact import ZERO, exact, plain
+from position_pipeline.accounting.first_contact import opening_balance
+from position_pipeline.accounting.model import Break, BreakClass, Holding, SnapshotStatus, Subject
 from position_pipeline.accounting.verdicts import decide
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from decimal import Decimal
 
     from position_pipeline.accounting.circumstances import Standing
@@ -71,7 +72,8 @@ def reconcile(
     with exact():
         scene = Scene(snapshot, book, held, instruments, recent, policy)
         found = decide(replace(scene, differences=_differences(scene, sorted(differ - opening))))
-        balances = [_opening_balance(snapshot, _side(book, each), _holding(held, each), instruments[each]) for each in sorted(opening)]
+        fills = _fills_of(recent, opening)
+        balances = [opening_balance(snapshot, _side(book, i), _holding(held, i), instruments[i], fills[i]) for i in sorted(opening)]
         explained = {entry.instrument for entry in found.adjustments} | {e.instrument for each in found.breaks for e in each.proposed}
         compared = sorted((agreed & held.keys() & book.keys()) - explained)
         costs = (cost_break(snapshot, book[each], held[each], instruments[each]) for each in compared)
@@ -96,12 +98,18 @@ def _holding(held: Mapping[str, Holding], instrument: str) -> Holding:
 
 
 def _differences(scene: Scene, differ: list[str]) -> dict[str, Difference]:
-    fills: dict[str, list[Fill]] = {each: [] for each in differ}
-    for fill in sorted(scene.recent.fills, key=lambda fill: (fill.time, fill.execution_id)):
-        if fill.instrument in fills and fill.quantity:
-            fills[fill.instrument].append(fill)
+    fills = _fills_of(scene.recent, differ)
     standing = {each.instrument: each for each in scene.recent.standing if each.subject is Subject.QUANTITY}
     return {each: _difference(scene, each, standing.get(each), tuple(fills[each])) for each in differ}
+
+
+def _fills_of(recent: Recent, instruments: Iterable[str]) -> dict[str, list[Fill]]:
+    """The recent fills of some instruments, in order of time."""
+    fills: dict[str, list[Fill]] = {each: [] for each in instruments}
+    for fill in sorted(recent.fills, key=lambda fill: (fill.time, fill.execution_id)):
+        if fill.instrument in fills and fill.quantity:
+            fills[fill.instrument].append(fill)
+    return fills
 
 
 def _difference(scene: Scene, instrument: str, standing: Standing | None, fills: tuple[Fill, ...]) -> Difference:
@@ -174,35 +182,3 @@ def _unread(snapshot: Snapshot, instrument: str | None, evidence: str, quantity:
         proposal="Sync again; if it stays, position-pipeline doctor says what the broker sends",
         cause=f"{BreakClass.SNAPSHOT_INCOMPLETE}:{snapshot.account}:{instrument or ''}",
     )
-
-
-# First contact
-
-
-def _opening_balance(snapshot: Snapshot, ours: BookSide, theirs: Holding, instrument: Instrument) -> Adjustment:
-    before = EXACT.subtract(theirs.quantity, ours.quantity)
-    at = snapshot.taken_at - CLOCKS if ours.first_entry_at is None else ours.first_entry_at - timedelta(microseconds=1)
-    price = theirs.average_price if _is_still_held(before, ours) else None
-    cost = "at a cost that it does not tell" if price is None else f"at the broker's average {plain(price)}"
-    return Adjustment(
-        id=f"opening:{snapshot.account}:{instrument.id}",
-        account=snapshot.account,
-        instrument=instrument.id,
-        kind=AdjustmentKind.OPENING_BALANCE,
-        time=at,
-        quantity=before,
-        currency=instrument.currency,
-        multiplier=instrument.multiplier,
-        price=price,
-        basis=Basis.UNKNOWN if price is None else Basis.BROKER,
-        source=f"{snapshot.broker} snapshot",
-        evidence=(
-            f"First contact: the broker holds {plain(theirs.quantity)}, the fills it lists explain {plain(ours.quantity)}; "
-            f"the other {plain(before)} were held before, {cost}."
-        ),
-    )
-
-
-def _is_still_held(before: Decimal, ours: BookSide) -> bool:
-    """Whether something is left of what was held before the fills: only then is the broker's average one of it."""
-    return ours.sold < before if before > 0 else ours.bought < -before

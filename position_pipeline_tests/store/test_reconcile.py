@@ -71,8 +71,8 @@ def test_at_first_contact_todays_fills_are_what_they_are_and_the_rest_was_there_
     book.record(buy(AAPL, 10, 230, at=20, fee=1), sell(KO, 150, 70, at=30, name="sold"), buy(TSLA, 50, 245, at=40))
     see(book, holding(AAPL, 130, "190.5"), holding(TSLA, 20, "245.02"))
     assert book.quantities() == {"AAPL": 130, "KO": 0, "TSLA": 20}
-    # 120 x 190.5 + 10 x 230 = 25160, the opening first
-    assert [lot["cost"] for lot in book.lots(AAPL)] == [22860, 2300]
+    # The broker's 130 x 190.5 = 24765 have 10 x 230 + 1 in them: the opening, which stands first, cost 24765 - 2301
+    assert [lot["cost"] for lot in book.lots(AAPL)] == [22464, 2300]
     assert book.position(TSLA)["cost"] == 4900  # 20 x 245: the short of 30 that it covered had cost nobody knows what
     assert {row["symbol"]: row["gross_pnl"] for row in book.closes()} == {"KO": None, "TSLA": None}
     assert open_breaks(book) == []
