@@ -18,6 +18,7 @@ Not compressed: Dagster's ticks. They are kept for a day (dagster.yaml), so that
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import platform
 import random
@@ -276,6 +277,8 @@ def work() -> None:
     brokers, policy = connections.brokers(given), connections.policy(given)
     jobs = {"run": "position_sync", "clean": "housekeeping"}
     with connections.store(given) as store, dg.DagsterInstance.get() as instance:
+        gc.collect()
+        gc.freeze()  # as a listener does, which is the process that syncs so often in life
         for line in sys.stdin:
             if line.strip() == "sync":
                 (result,) = sync(store, brokers, trigger="schedule", timeout=given.broker_timeout, policy=policy, wait=True)
