@@ -187,15 +187,19 @@ def _happened(row: Row, history: Sequence[Fact]) -> bool:
 
 
 def _comes_to(row: Row, run: Sequence[Fact], wanted: tuple[str, ...]) -> bool:
-    units, exchanged = Fraction(0), Fraction(1)
+    """`units` are counted as they are after the run; what went into another instrument may be told in units of before a split of that day."""
+    units, exchanged, before = Fraction(0), Fraction(1), Fraction(0)
     for each in run:
         if each.kind in EXCHANGES:
             units, exchanged = units * each.numerator / each.denominator, exchanged * each.numerator / each.denominator
         elif each.kind in wanted:
             units += Fraction(each.quantity)
+            before += Fraction(each.quantity) / exchanged
     if row["kind"] in ("split", "conversion_in"):
         return exchanged == _ratio(row)
     said = Fraction(row["quantity"])
+    if row["kind"] == "conversion_out" and said == before:
+        return True
     return said == units or (row["kind"] in ENDS and said * units > 0 and abs(said) < abs(units))
 
 
