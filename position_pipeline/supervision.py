@@ -3,7 +3,7 @@ r"""`position-pipeline up`: everything that runs, started, watched and stopped t
 Belongs here: PostgreSQL and supervisord, which watches and restarts the others. Does not belong here: which these are, and with which
 files they run (supervision_programs), what each does first (supervised).
 
-    up ------- PostgreSQL (embedded; its own session, stopped last)
+    up ------- PostgreSQL (embedded; its own session, stopped last) and its guard
        \------ supervisord --- simulator (where no broker is configured), listener, code server, Dagster webserver, Dagster daemon
 
 Where supervisord is killed, the others end with it and all are started again. Where `up` is killed, all of them end, and the next `up`
@@ -51,7 +51,7 @@ def up(settings: Settings, port: int) -> int:
     for folder in ("run", "logs", "dagster", "simulator"):
         (home / folder).mkdir(exist_ok=True)
     try:
-        with _only_one(home / "run" / "up.lock"), connections.database(settings) as url:
+        with _only_one(home / "run" / "up.lock"), connections.database(settings) as url, _guarded(settings):
             _end_former(home, url)
             return _up(settings, url, port)
     except KeyboardInterrupt:
@@ -67,6 +67,21 @@ def _only_one(lock: Path) -> Iterator[None]:
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+
+
+@contextmanager
+def _guarded(settings: Settings) -> Iterator[None]:
+    """Beside us somebody uses our own PostgreSQL who stops it where we are killed just when nobody else does."""
+    if settings.database_url is not None:
+        yield
+        return
+    words = [sys.executable, "-m", "position_pipeline.store.embedded_guard", str(settings.home), str(os.getpid())]
+    guard = subprocess.Popen(words, start_new_session=True)
+    try:
+        yield
+    finally:
+        guard.kill()  # what it holds the kernel frees, and we are the last one out
+        guard.wait()
 
 
 def _stop(number: int, _frame: object) -> None:

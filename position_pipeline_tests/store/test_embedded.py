@@ -291,6 +291,28 @@ def test_a_killed_user_leaves_the_server_to_the_next_who_stops_it(tmp_path: Path
     wait_until_gone(processes)
 
 
+PARENT = """
+import os, subprocess, sys
+subprocess.run([sys.executable, "-m", "position_pipeline.store.embedded_guard", sys.argv[1], str(os.getpid())])
+"""
+
+
+def test_where_a_guard_is_left_by_a_killed_parent_it_stops_the_server(tmp_path: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], env=ENVIRONMENT, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 30
+        while (address := embedded.url(tmp_path)) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        processes = family(postmaster(tmp_path))
+        time.sleep(1.2)  # more than the guard takes to look at its parent
+        assert query(address, "select 1") == [(1,)]
+    finally:
+        parent.kill()
+        parent.wait()
+    wait_until_gone(processes)
+
+
 def test_a_killed_server_is_started_again_beside_its_old_user_with_all_that_was_committed(tmp_path: Path) -> None:
     with user(tmp_path) as old:
         address = old.url()
