@@ -65,9 +65,9 @@ TRADES = (
 
 
 @contextmanager
-def gateway(*faults: str, scenario: str = SCENARIO, **options: Any) -> Iterator[Simulator]:
+def gateway(*faults: str, scenario: str = SCENARIO, starts_at: datetime = MORNING, **options: Any) -> Iterator[Simulator]:
     """A simulated broker in which time stands still."""
-    with Simulator(load_scenario(scenario), faults=faults, speed=0, starts_at=MORNING, **options) as broker:
+    with Simulator(load_scenario(scenario), faults=faults, speed=0, starts_at=starts_at, **options) as broker:
         yield broker
 
 
